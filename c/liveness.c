@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+/* The registry of a family of processes: one shared page run, inherited by
+ * fork, with a slot for every process that is alive.
+ *
+ *     slot: life mutex | tenure | pid | born | keeper | exit record
+ *
+ * The life mutex is robust and its process holds it from birth to death. The
+ * kernel marks its word FUTEX_OWNER_DIED when the holder is gone, however it
+ * went, and wakes a waiter (set_robust_list(2)). So the word is both the proof
+ * of death and something to sleep on beside a channel's own word.
+ *
+ * The mark is about a thread. Held by a main thread it is proof for the whole
+ * process: interpreters never end theirs alone. Held by another thread it is a
+ * hint, and a pidfd decides.
+ *
+ * `tenure` is generation << 2 | phase. Every change of owner is one compare-
+ * and-swap on it, so a slot has one owner at any time and a member number that
+ * is out of date is recognized by its generation.
+ *
+ * Rejected: kill(pid, 0), which calls zombies and strangers alive; a pidfd per
+ * pair of processes, which costs descriptors; a heartbeat, which is a guess.
+ */
+#define _GNU_SOURCE
+#include "liveness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+
+enum phase { FREE, RESERVED, LIVE };
+
+#define TENURE(generation, phase) ((uint32_t)(generation) << 2 | (uint32_t)(phase))
+#define PHASE_OF(tenure) ((tenure)&3u)
+#define GENERATION_LIMIT (UINT32_C(1) << 30)
+
+struct slot {
+    _Alignas(128) pthread_mutex_t life;
+    _Atomic uint32_t tenure;
+    _Atomic int32_t pid;
+    _Atomic int64_t born_ns; /* CLOCK_BOOTTIME, the scale of /proc/PID/stat */
+    _Atomic uint64_t keeper; /* the parent that will read the exit record */
+    _Atomic uint32_t held_by_main_thread;
+    _Atomic uint32_t exit_recorded;
+    _Atomic int32_t exit_status;
+};
+
+struct registry {
+    _Atomic uint32_t slot_count;
+    _Atomic uint32_t words_usable; /* the mutex word is where futexes look */
+    struct slot slots[SF_PROCESS_LIMIT];
+};
+
+/* Process-wide by nature: there is one family, and one self. Guarded by
+ * `founding`; fork carries them over and the handlers below mend them. */
+static struct registry *registry;
+static _Atomic uint64_t self;
+static pthread_mutex_t founding = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t handlers_once = PTHREAD_ONCE_INIT;
+static _Thread_local uint64_t adopting;
+
+static int64_t boot_time_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static struct slot *slot_of(uint64_t member)
+{
+    return &registry->slots[LIVENESS_SLOT_OF(member)];
+}
+
+/* The futex word of glibc's mutexes is their first int, on every architecture;
+ * `words_usable` says whether that held for the first one locked. */
+static _Atomic uint32_t *life_word(struct slot *slot)
+{
+    return (_Atomic uint32_t *)(void *)&slot->life;
+}
+
+static void init_life(pthread_mutex_t *life)
+{
+    pthread_mutexattr_t attributes;
+
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(life, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
+/* ------------------------------------------------------- proof of death */
+
+/* Start time of a process in nanoseconds since boot, -1 if it cannot be read.
+ * Field 22 of /proc/PID/stat, proc(5); the name in field 2 may hold anything,
+ * so the fields are counted from its closing parenthesis. */
+static int64_t start_time_ns(pid_t pid)
+{
+    char path[32], text[1024];
+    unsigned long long ticks;
+    const char *rest;
+    ssize_t size;
+    int fd;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    size = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (size <= 0)
+        return -1;
+    text[size] = '\0';
+    rest = strrchr(text, ')');
+    if (rest == NULL ||
+        sscanf(rest + 1,
+               " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+               &ticks) != 1)
+        return -1;
+    return (int64_t)(ticks * (1000000000ull / (unsigned long long)sysconf(_SC_CLK_TCK)));
+}
+
+/* Has the process that had this pid when it was `born_ns` ended? A zombie has.
+ * A process that started later is a stranger with a pid used again. */
+static bool process_ended(pid_t pid, int64_t born_ns)
+{
+    struct pollfd ended = {.events = POLLIN};
+    bool gone;
+
+    ended.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (ended.fd < 0)
+        return errno == ESRCH || (kill(pid, 0) != 0 && errno == ESRCH);
+    gone = poll(&ended, 1, 0) == 1;
+    close(ended.fd);
+    /* The kernel's start time is rounded down to a tick of 10 ms or less. */
+    return gone || (born_ns != 0 && start_time_ns(pid) > born_ns + 20000000);
+}
+
+bool liveness_is_dead(uint64_t member)
+{
+    struct slot *slot = slot_of(member);
+    /* Acquire: pairs with the release in set_tenure; what the slot's new owner
+     * wrote is visible once its tenure is. */
+    uint32_t tenure = atomic_load_explicit(&slot->tenure, memory_order_acquire);
+    int32_t pid;
+
+    if (tenure >> 2 != LIVENESS_GENERATION_OF(member) || PHASE_OF(tenure) == FREE)
+        return true;
+    /* Relaxed, both: written before the tenure that was acquired above. */
+    if (PHASE_OF(tenure) == LIVE &&
+        atomic_load_explicit(&slot->held_by_main_thread, memory_order_relaxed) &&
+        atomic_load_explicit(&registry->words_usable, memory_order_relaxed))
+        /* Acquire: pairs with the kernel's store at the owner's death. */
+        return atomic_load_explicit(life_word(slot), memory_order_acquire) & FUTEX_OWNER_DIED;
+    /* Relaxed, both: a pid not seen yet only postpones the verdict. */
+    pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
+    return pid != 0 &&
+           process_ended(pid, atomic_load_explicit(&slot->born_ns, memory_order_relaxed));
+}
+
+_Atomic uint32_t *liveness_watch(uint64_t member, uint32_t *value)
+{
+    struct slot *slot = slot_of(member);
+    _Atomic uint32_t *word = life_word(slot);
+    uint32_t seen;
+
+    /* Relaxed: constant since the family was founded. */
+    if (!atomic_load_explicit(&registry->words_usable, memory_order_relaxed))
+        return NULL;
+    /* Acquire: pairs with the kernel's store at the owner's death. */
+    seen = atomic_load_explicit(word, memory_order_acquire);
+    if ((seen & FUTEX_TID_MASK) == 0 || (seen & FUTEX_OWNER_DIED))
+        return NULL;
+    /* The kernel wakes nobody unless this bit is set when the owner dies.
+     * Acquire and release: pairs with the kernel's exchange on the same word. */
+    while (!(seen & FUTEX_WAITERS)) {
+        if (atomic_compare_exchange_weak_explicit(word, &seen, seen | FUTEX_WAITERS,
+                                                  memory_order_acq_rel, memory_order_acquire))
+            seen |= FUTEX_WAITERS;
+        else if ((seen & FUTEX_TID_MASK) == 0 || (seen & FUTEX_OWNER_DIED))
+            return NULL;
+    }
+    *value = seen;
+    return word;
+}
+
+/* ----------------------------------------------------------------- slots */
+
+/* Move a slot from one tenure to the next; false when somebody else did. */
+static bool set_tenure(struct slot *slot, uint32_t from, uint32_t to)
+{
+    /* Release: pairs with the acquire in liveness_is_dead, so that a tenure
+     * comes with what its owner wrote. Acquire: the new owner sees the slot as
+     * the last one left it. */
+    return atomic_compare_exchange_strong_explicit(&slot->tenure, &from, to, memory_order_acq_rel,
+                                                   memory_order_relaxed);
+}
+
+/* A slot that is in use by nobody who could still want it: its process is
+ * dead, and so is the parent that would have read its exit record. */
+static bool is_abandoned(uint32_t index, uint32_t tenure)
+{
+    uint64_t keeper;
+
+    if (PHASE_OF(tenure) == FREE || !liveness_is_dead((uint64_t)(tenure >> 2) << 16 | index))
+        return false;
+    /* Relaxed: written before the tenure that the caller acquired. */
+    keeper = atomic_load_explicit(&registry->slots[index].keeper, memory_order_relaxed);
+    return keeper == 0 || (keeper != liveness_self() && liveness_is_dead(keeper));
+}
+
+static bool reserve_slot(uint32_t index, uint32_t tenure, uint64_t keeper, uint64_t *member)
+{
+    struct slot *slot = &registry->slots[index];
+    uint32_t generation = (tenure >> 2) + 1;
+    uint32_t count;
+
+    if (generation >= GENERATION_LIMIT)
+        generation = 1;
+    if (!set_tenure(slot, tenure, TENURE(generation, RESERVED)))
+        return false;
+    init_life(&slot->life);
+    /* Relaxed, all: the slot is ours alone until the member number is passed
+     * on by a fork or published by set_tenure. */
+    atomic_store_explicit(&slot->pid, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->born_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->keeper, keeper, memory_order_relaxed);
+    atomic_store_explicit(&slot->held_by_main_thread, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->exit_recorded, 0, memory_order_relaxed);
+    /* Relaxed: a bound for walks, monotonic; a walk that misses the newest
+     * slot is a walk that ran a moment earlier. */
+    count = atomic_load_explicit(&registry->slot_count, memory_order_relaxed);
+    while (count <= index &&
+           !atomic_compare_exchange_weak_explicit(&registry->slot_count, &count, index + 1,
+                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+    *member = (uint64_t)generation << 16 | index;
+    return true;
+}
+
+/* The lowest free slot; walks stay short that way. When there is none, the
+ * lowest abandoned one. */
+static int find_slot(uint64_t keeper, uint64_t *member)
+{
+    for (int sweep = 0; sweep < 2; sweep++) {
+        for (uint32_t index = 0; index < SF_PROCESS_LIMIT; index++) {
+            /* Acquire: pairs with the release in set_tenure. */
+            uint32_t tenure =
+                atomic_load_explicit(&registry->slots[index].tenure, memory_order_acquire);
+
+            if ((PHASE_OF(tenure) == FREE || (sweep == 1 && is_abandoned(index, tenure))) &&
+                reserve_slot(index, tenure, keeper, member))
+                return 0;
+        }
+    }
+    return -EAGAIN;
+}
+
+/* Take possession of a reserved slot: hold its life mutex and say so. */
+static void move_in(uint64_t member)
+{
+    struct slot *slot = slot_of(member);
+    pid_t thread = (pid_t)syscall(SYS_gettid);
+    uint32_t generation = LIVENESS_GENERATION_OF(member);
+    uint32_t word;
+
+    pthread_mutex_lock(&slot->life);
+    /* Relaxed, all: published by set_tenure below. */
+    word = atomic_load_explicit(life_word(slot), memory_order_relaxed);
+    if ((word & FUTEX_TID_MASK) != (uint32_t)thread)
+        atomic_store_explicit(&registry->words_usable, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->held_by_main_thread, thread == getpid(), memory_order_relaxed);
+    atomic_store_explicit(&slot->pid, getpid(), memory_order_relaxed);
+    atomic_store_explicit(&slot->born_ns, boot_time_ns(), memory_order_relaxed);
+    set_tenure(slot, TENURE(generation, RESERVED), TENURE(generation, LIVE));
+    /* Relaxed: read by threads of this process, which were not born yet or
+     * synchronize by `founding`. */
+    atomic_store_explicit(&self, member, memory_order_relaxed);
+}
+
+void liveness_release(uint64_t member)
+{
+    struct slot *slot = slot_of(member);
+    uint32_t generation = LIVENESS_GENERATION_OF(member);
+
+    /* Relaxed: nobody else changes a slot that its keeper still keeps. */
+    atomic_store_explicit(&slot->keeper, 0, memory_order_relaxed);
+    if (!set_tenure(slot, TENURE(generation, LIVE), TENURE(generation, FREE)))
+        set_tenure(slot, TENURE(generation, RESERVED), TENURE(generation, FREE));
+}
+
+/* ------------------------------------------------------------------ fork */
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&founding);
+}
+
+static void after_fork_in_parent(void)
+{
+    pthread_mutex_unlock(&founding);
+}
+
+/* A child is a member from its first instruction: the slot that its parent
+ * reserved, or one it finds itself after a fork that we were not asked for. */
+static void after_fork_in_child(void)
+{
+    uint64_t member = adopting;
+
+    pthread_mutex_unlock(&founding);
+    adopting = 0;
+    /* Relaxed: the child has one thread. */
+    atomic_store_explicit(&self, 0, memory_order_relaxed);
+    if (registry != NULL && (member != 0 || find_slot(0, &member) == 0))
+        move_in(member);
+}
+
+static void install_handlers(void)
+{
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+static int found_family(void)
+{
+    void *memory = mmap(NULL, sizeof *registry, PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (memory == MAP_FAILED)
+        return -ENOMEM;
+    registry = memory;
+    /* Relaxed: nobody else has the page yet. */
+    atomic_store_explicit(&registry->words_usable, 1, memory_order_relaxed);
+    return 0;
+}
+
+int liveness_join(void)
+{
+    uint64_t member;
+    int rc = 0;
+
+    if (liveness_self() != 0)
+        return 0;
+    pthread_once(&handlers_once, install_handlers);
+    pthread_mutex_lock(&founding);
+    if (registry == NULL)
+        rc = found_family();
+    if (rc == 0 && liveness_self() == 0) {
+        rc = find_slot(0, &member);
+        if (rc == 0)
+            move_in(member);
+    }
+    pthread_mutex_unlock(&founding);
+    return rc;
+}
+
+uint64_t liveness_self(void)
+{
+    /* Relaxed: pairs with move_in, which explains it. */
+    return atomic_load_explicit(&self, memory_order_relaxed);
+}
+
+int liveness_reserve(uint64_t *member)
+{
+    int rc = liveness_join();
+
+    return rc < 0 ? rc : find_slot(liveness_self(), member);
+}
+
+void liveness_adopt(uint64_t member)
+{
+    adopting = member;
+}
+
+uint64_t liveness_adopting(void)
+{
+    return adopting;
+}
+
+void liveness_set_pid(uint64_t member, pid_t pid)
+{
+    /* Relaxed: the child stores the same number; whoever reads 0 meanwhile
+     * postpones its verdict. */
+    atomic_store_explicit(&slot_of(member)->pid, pid, memory_order_relaxed);
+}
+
+uint32_t liveness_slot_count(void)
+{
+    /* Relaxed: pairs with reserve_slot, which explains it. */
+    return registry == NULL ? 0 : atomic_load_explicit(&registry->slot_count, memory_order_relaxed);
+}
+
+/* ----------------------------------------------------------- exit record */
+
+void liveness_record_exit(int status)
+{
+    struct slot *slot;
+
+    if (liveness_self() == 0)
+        return;
+    slot = slot_of(liveness_self());
+    /* Relaxed, then release: pairs with the acquire in liveness_exit_record. */
+    atomic_store_explicit(&slot->exit_status, status, memory_order_relaxed);
+    atomic_store_explicit(&slot->exit_recorded, 1, memory_order_release);
+}
+
+bool liveness_exit_record(uint64_t member, int *status)
+{
+    struct slot *slot = slot_of(member);
+
+    /* Acquire: pairs with the release in liveness_record_exit. */
+    if (!atomic_load_explicit(&slot->exit_recorded, memory_order_acquire))
+        return false;
+    /* Relaxed: ordered by the acquire above. */
+    *status = atomic_load_explicit(&slot->exit_status, memory_order_relaxed);
+    return true;
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* Private. Who belongs to this family of processes, and who of them is alive.
+ *
+ * A member is one process during its whole life, named by a number that is
+ * never given twice: generation << 16 | slot. 0 is nobody.
+ */
+#ifndef SNAKEFISH_LIVENESS_H
+#define SNAKEFISH_LIVENESS_H
+
+#include "snakefish.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#define LIVENESS_SLOT_OF(member) ((uint32_t)((member)&0xffff))
+#define LIVENESS_GENERATION_OF(member) ((uint32_t)((member) >> 16))
+
+/* Make this process a member, and found the family if there is none yet.
+ * Returns 0, -EAGAIN when all slots are taken, -ENOMEM. */
+int liveness_join(void);
+
+/* This process; 0 before it joined, or when it could not. */
+uint64_t liveness_self(void);
+
+/* Reserve a slot for a child that this process is going to fork. Returns 0,
+ * -EAGAIN or -ENOMEM. */
+int liveness_reserve(uint64_t *member);
+
+/* The next fork of this thread is to become `member`; 0 withdraws that. */
+void liveness_adopt(uint64_t member);
+
+/* Whom the next fork of this thread is to become; 0 for nobody in particular. */
+uint64_t liveness_adopting(void);
+
+/* What the parent knows after the fork, should the child die before it could
+ * say so itself. */
+void liveness_set_pid(uint64_t member, pid_t pid);
+
+/* Give a slot back: its process was reaped, or never came to be. */
+void liveness_release(uint64_t member);
+
+/* True on proof of death only: the kernel said so. Never by elapsed time. */
+bool liveness_is_dead(uint64_t member);
+
+/* One more than the highest slot ever used: the bound of a walk over all. */
+uint32_t liveness_slot_count(void);
+
+/* A word that the kernel changes, and wakes a waiter of, when `member` dies,
+ * with the value it has now; NULL when there is no such word to be had. */
+_Atomic uint32_t *liveness_watch(uint64_t member, uint32_t *value);
+
+/* The member that a process handle stands for. Defined beside the handle. */
+uint64_t liveness_member_of(const struct sf_process *process);
+
+/* The exit record: written by a process that is about to leave, read by its
+ * parent. Reading returns false when there is none. */
+void liveness_record_exit(int status);
+bool liveness_exit_record(uint64_t member, int *status);
+
+#endif

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/* Buffers to receive into.
+ *
+ * Small messages share one run that stays warm in the cache. A large message
+ * is built up over many calls in a run of its own, which then changes hands
+ * instead of being copied; it is used again for the next one if it is not
+ * excessive. Huge pages, where the system grants them on request, save most of
+ * the page faults that the first touch of fresh memory costs.
+ */
+#define _GNU_SOURCE
+#include "message.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define PAGE_SIZE ((size_t)4096)
+#define HUGE_FROM ((size_t)4 << 20)
+#define KEPT_SIZE ((size_t)8 << 20)
+
+static int map_run(size_t size, struct message_run *run)
+{
+    size_t rounded = (size + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
+    void *memory;
+
+    if (rounded < size)
+        return -ENOMEM;
+    memory = mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return -ENOMEM;
+    if (rounded >= HUGE_FROM)
+        madvise(memory, rounded, MADV_HUGEPAGE);
+    run->memory = memory;
+    run->size = rounded;
+    return 0;
+}
+
+void message_free_run(struct message_run *run)
+{
+    if (run->memory != NULL)
+        munmap(run->memory, run->size);
+    run->memory = NULL;
+    run->size = 0;
+}
+
+int message_take_run(struct sf_message *message, uint64_t size, struct message_run *run)
+{
+    if (message->large.size >= size) {
+        *run = message->large;
+        message->large = (struct message_run){NULL, 0};
+        return 0;
+    }
+    message_free_run(&message->large);
+    return map_run(size, run);
+}
+
+void message_put_run(struct sf_message *message, struct message_run *run)
+{
+    message_free_run(&message->large);
+    message->large = *run;
+    *run = (struct message_run){NULL, 0};
+    message->is_large = 1;
+}
+
+int sf_message_create(struct sf_message **message)
+{
+    struct sf_message *made = calloc(1, sizeof *made);
+    int rc;
+
+    if (made == NULL)
+        return -ENOMEM;
+    rc = map_run(SF_MESSAGE_INLINE, &made->small);
+    if (rc < 0)
+        goto undo_calloc;
+    *message = made;
+    return 0;
+
+undo_calloc:
+    free(made);
+    return rc;
+}
+
+void sf_message_destroy(struct sf_message *message)
+{
+    if (message == NULL)
+        return;
+    message_free_run(&message->small);
+    message_free_run(&message->large);
+    free(message);
+}
+
+void *sf_message_data(struct sf_message *message)
+{
+    return message->is_large ? message->large.memory : message->small.memory;
+}
+
+void sf_message_clear(struct sf_message *message)
+{
+    message->is_large = 0;
+    if (message->large.size > KEPT_SIZE)
+        message_free_run(&message->large);
+}

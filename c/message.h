@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* Private. The memory that messages are received into. */
+#ifndef SNAKEFISH_MESSAGE_H
+#define SNAKEFISH_MESSAGE_H
+
+#include "snakefish.h"
+
+/* One run of private memory. */
+struct message_run {
+    unsigned char *memory;
+    size_t size; /* mapped */
+};
+
+struct sf_message {
+    struct message_run small; /* SF_MESSAGE_INLINE bytes */
+    struct message_run large; /* for larger messages; may be empty */
+    int is_large;             /* where the last message lies */
+};
+
+/* Take the large run out of a buffer, or a new one, with room for `size`
+ * bytes. Returns 0 or -ENOMEM. */
+int message_take_run(struct sf_message *message, uint64_t size, struct message_run *run);
+
+/* Put a run that holds a message into a buffer. */
+void message_put_run(struct sf_message *message, struct message_run *run);
+
+void message_free_run(struct message_run *run);
+
+#endif

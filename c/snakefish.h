@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+/* snakefish: processes that feel like threads, and channels between them.
+ *
+ * Three sections, in the order a reader needs them: Clock, Process, Channel.
+ *
+ * Every function that can fail returns 0 or a useful non-negative number, and
+ * a negative errno value on failure; `errno` itself is never part of the
+ * contract. Out-parameters are written on success only. A blocking function
+ * returns -EINTR when a signal arrived, and also every 100 ms, so that its
+ * caller can run signal handlers and look around: call it again with the same
+ * arguments and it goes on where it stopped. Nothing is retried in here.
+ *
+ * Deadlines are absolute nanoseconds of CLOCK_MONOTONIC. One that has passed
+ * means "do not wait"; SF_FOREVER means "however long it takes".
+ */
+#ifndef SNAKEFISH_H
+#define SNAKEFISH_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define SF_API __attribute__((visibility("default")))
+#else
+#define SF_API
+#endif
+
+/* Deadlines for "do not wait" and "however long it takes". */
+#define SF_NOW INT64_C(0)
+#define SF_FOREVER INT64_MAX
+
+/* ------------------------------------------------------------------ Clock */
+
+/* Read the machine's fastest counter: the time-stamp counter (rdtsc) on
+ * x86-64, the virtual counter (cntvct_el0) on aarch64, CLOCK_MONOTONIC in
+ * nanoseconds elsewhere. It counts at a constant rate on every CPU and never
+ * goes backwards along a message from one process to another. */
+SF_API uint64_t sf_clock_ticks(void);
+
+/* The same, and no load before the call is performed after the reading
+ * (lfence and a compiler fence on x86-64, isb on aarch64). */
+SF_API uint64_t sf_clock_ticks_serialized(void);
+
+/* "tsc", "cntvct" or "monotonic": what sf_clock_ticks reads on this machine. */
+SF_API const char *sf_clock_source(void);
+
+/* CLOCK_MONOTONIC in nanoseconds: the scale of every deadline. */
+SF_API int64_t sf_clock_now_ns(void);
+
+/* Measure how many nanoseconds of CLOCK_MONOTONIC one tick lasts, by watching
+ * both clocks for `duration_ns`. The error is about 100 ns / duration_ns.
+ *
+ * Returns 0, or -EINVAL for a duration that is not positive, or -EINTR when a
+ * signal came first; nothing is kept then, the next call starts afresh. */
+SF_API int sf_clock_calibrate(int64_t duration_ns, double *ns_per_tick);
+
+/* ---------------------------------------------------------------- Process */
+
+/* A child process: at most one fork, one end, one exit status. A handle
+ * belongs to the process that made it. In any other process (a child that
+ * inherited it) the functions below return -ECHILD and change nothing, and
+ * destroying it frees that process's copy only. */
+struct sf_process;
+
+/* Most processes of one family, the first one included, alive at a time. */
+#define SF_PROCESS_LIMIT 1024
+
+/* Make a handle for a child that is not started yet, and reserve its place in
+ * the family's shared control page.
+ *
+ * Returns 0, or
+ *   -EAGAIN     SF_PROCESS_LIMIT processes of this family are alive
+ *   -ENOMEM     no memory for the handle or the page
+ */
+SF_API int sf_process_create(struct sf_process **process);
+
+/* Fork. `fork_function` does the fork itself and returns as fork(2) does; NULL
+ * is fork(2). An interpreter passes its own, so that its at-fork hooks run.
+ *
+ * Asynchronous signals are blocked around the fork and restored in both
+ * processes. No instruction of the caller runs between the fork and the line
+ * that records the pid. The child dies, by SIGKILL, when its parent does.
+ *
+ * Concurrency: one thread per handle.
+ *
+ * Returns 0 in the child and the pid in the parent, or
+ *   -EALREADY   this handle was spawned before
+ *   -ECANCELED  `fork_function` returned a negative number and said why in a
+ *               way of its own; no child exists and the handle can be spawned
+ *   -EAGAIN, -ENOMEM  fork(2) failed; the handle can be spawned again
+ *   -EMFILE, -ENFILE  no descriptor for the child; no child exists
+ */
+SF_API int sf_process_spawn(struct sf_process *process, pid_t (*fork_function)(void));
+
+/* Wait until the child has ended, reap it and decode how it ended: the exit
+ * code, or -N after signal N.
+ *
+ * A status that another waitpid took away is recovered from the kernel
+ * (PIDFD_GET_INFO) or from the record the child left in the control page.
+ *
+ * Concurrency: any number of threads; each gets the same answer.
+ *
+ * Returns 0, or
+ *   -EAGAIN     the child is still running at the deadline
+ *   -ENODATA    it has ended, and how is known to nobody any more
+ *   -EINTR      see the top of this file
+ *   -EINVAL     not spawned
+ */
+SF_API int sf_process_wait(struct sf_process *process, int64_t deadline_ns, int *status);
+
+/* 1 while the child runs (a stopped child runs), 0 once it has ended, reaped
+ * or not; -EINVAL when it was never spawned. Reaps nothing. */
+SF_API int sf_process_is_alive(struct sf_process *process);
+
+/* Send a signal to the child and to no other process, whatever became of its
+ * pid. Returns 0; -ESRCH when it has ended; -EINVAL for a bad signal or a
+ * child that was never spawned. */
+SF_API int sf_process_kill(struct sf_process *process, int signal_number);
+
+/* The child's pid, or -EINVAL before the spawn. */
+SF_API int sf_process_pid(const struct sf_process *process);
+
+/* A descriptor that polls readable once the child has ended; -EINVAL before
+ * the spawn, -EBADF after the release. The handle owns it. */
+SF_API int sf_process_fileno(const struct sf_process *process);
+
+/* Kill the child if it runs, reap it, close its descriptors. A status that was
+ * decoded before stays readable. Idempotent. */
+SF_API void sf_process_release(struct sf_process *process);
+
+/* Release, then free. Accepts NULL. In a process that does not own the handle
+ * it neither kills nor reaps. */
+SF_API void sf_process_destroy(struct sf_process *process);
+
+/* Called by a child just before it leaves: writes the exit record from which
+ * the parent learns the status when the kernel's copy was taken by others. */
+SF_API void sf_process_exiting(int status);
+
+/* ---------------------------------------------------------------- Channel */
+
+/* A queue of messages in shared memory, between any number of senders and
+ * receivers in the process that made it and all its descendants. A message is
+ * a tag from 0 to 255 and any number of bytes. Every sender's messages arrive
+ * in its order, each exactly once, whole or not at all, whoever is killed
+ * whenever.
+ *
+ * All functions may be called by any number of threads of any of these
+ * processes at the same time, unless said otherwise. */
+struct sf_channel;
+
+/* A buffer to receive into, used again and again. One thread at a time. */
+struct sf_message;
+
+/* The capacity behind which a create with SF_CHANNEL_SHRINK gives up. */
+#define SF_CHANNEL_SMALLEST ((size_t)64 << 20)
+
+/* Flags of sf_channel_create. */
+#define SF_CHANNEL_SHRINK 1 /* accept less than `capacity` if memory is short */
+#define SF_CHANNEL_BOUND                                                                           \
+    2 /* only processes named by sf_channel_bind_sender                                            \
+       * count as senders, see sf_channel_receive */
+
+/* Make a channel in which messages of together `capacity` bytes can wait; one
+ * of exactly that size always fits into an empty channel. Address space is
+ * reserved, memory is not: it follows what is waiting.
+ *
+ * Returns 0, or -EINVAL for a capacity of 0, or -ENOMEM when there is no
+ * address space (capacities up to 2^46 are tried), or -EAGAIN when this
+ * process got no place in its family's control page. */
+SF_API int sf_channel_create(size_t capacity, unsigned flags, struct sf_channel **channel);
+
+/* Name a process, not yet spawned, as a sender of an SF_CHANNEL_BOUND channel,
+ * so that a receiver learns of its death even if it never sent anything. */
+SF_API int sf_channel_bind_sender(struct sf_channel *channel, const struct sf_process *process);
+
+/* Append one message of `size` bytes.
+ *
+ * The message is copied; `data` may be reused on return. Until the deadline
+ * the call waits for room. With room to wait for, a message may be larger than
+ * the channel: it streams through while it is being received.
+ *
+ * After -EINTR part of a message may be under way. Call again from the same
+ * thread with the same arguments, or call sf_channel_cancel.
+ *
+ * Returns 0, or
+ *   -ENOBUFS    there was no room in time; nothing was sent
+ *   -EMSGSIZE   larger than the channel, and not allowed to wait
+ *   -ESHUTDOWN  the channel, or this process's sending end, was closed
+ *   -EPIPE      there is no room and nobody is left to make some
+ *   -EINTR      see the top of this file
+ *   -EBADF      the channel was released in this process
+ *   -EBADMSG    the shared memory was damaged; nothing can be sent any more
+ */
+SF_API int sf_channel_send(struct sf_channel *channel, int tag, const void *data, size_t size,
+                           int64_t deadline_ns);
+
+/* The same for a message that lies in `count` pieces, sent as one. */
+SF_API int sf_channel_send_parts(struct sf_channel *channel, int tag, const void *const *parts,
+                                 const size_t *sizes, size_t count, int64_t deadline_ns);
+
+/* Take the next message into `message`.
+ *
+ * Returns its size and tag as `size << 8 | tag`, or
+ *   -EAGAIN     there was none in time
+ *   -ESHUTDOWN  there is none and the channel is closed: the end
+ *   -EPIPE      there is none, other processes could send, and all of those
+ *               have died or closed their end
+ *   -EINTR      see the top of this file; also returned as soon as a sending
+ *               process was found dead
+ *   -ENOMEM     no memory to receive it; it stays in the channel
+ *   -EBADF      the channel was released in this process
+ *   -EBADMSG    the shared memory was damaged
+ *
+ * After -EINTR or -EAGAIN part of a large message may be held by this process;
+ * any of its threads goes on with it at the next call, and other processes wait
+ * for that. It is dropped when this process closes its receiving end. */
+SF_API int64_t sf_channel_receive(struct sf_channel *channel, struct sf_message *message,
+                                  int64_t deadline_ns);
+
+/* Give up the message that this thread has half sent, if there is one: what
+ * -EINTR left under way. Others go on with the next message. */
+SF_API void sf_channel_cancel(struct sf_channel *channel);
+
+/* With `on`, this process counts among the senders and receivers whose end
+ * -EPIPE reports, because another of its threads may serve the channel. */
+SF_API void sf_channel_count_self(struct sf_channel *channel, int on);
+
+/* Close the channel for everybody: later sends fail, receivers take what is
+ * left and then get -ESHUTDOWN. Returns 0 or -EBADF. */
+SF_API int sf_channel_close(struct sf_channel *channel);
+
+/* Declare that this process, and children it forks from now on, will not send
+ * (not receive) any more. Returns 0 or -EBADF. */
+SF_API int sf_channel_close_send(struct sf_channel *channel);
+SF_API int sf_channel_close_receive(struct sf_channel *channel);
+
+/* Bytes that may wait in the channel; bytes that wait now, headers included;
+ * bytes of memory its waiting and recycled segments occupy. 0 once released. */
+SF_API size_t sf_channel_capacity(const struct sf_channel *channel);
+SF_API size_t sf_channel_used(struct sf_channel *channel);
+SF_API size_t sf_channel_committed(struct sf_channel *channel);
+
+/* Leave the channel: close this process's ends, let its other threads out
+ * (they get -EBADF), unmap. Other processes keep theirs. Idempotent. */
+SF_API void sf_channel_release(struct sf_channel *channel);
+
+/* Release, then free the handle; no other call may be in progress or follow.
+ * Accepts NULL. */
+SF_API void sf_channel_destroy(struct sf_channel *channel);
+
+/* Make and free a message buffer. Returns 0 or -ENOMEM. Destroy accepts NULL. */
+SF_API int sf_message_create(struct sf_message **message);
+SF_API void sf_message_destroy(struct sf_message *message);
+
+/* The bytes of the last message received, 64-byte aligned, valid until the next
+ * receive into this buffer. Messages of up to SF_MESSAGE_INLINE bytes always
+ * lie where this points for a fresh buffer. */
+#define SF_MESSAGE_INLINE ((size_t)128 << 10)
+SF_API void *sf_message_data(struct sf_message *message);
+
+/* Forget the message. Memory beyond 8 MiB goes back to the system. */
+SF_API void sf_message_clear(struct sf_message *message);
+
+/* ---------------------------------------------------------------- Counter */
+
+/* A shared dispenser of the numbers 0 to limit - 1, each handed out once, that
+ * remembers which numbers each of its takers holds. */
+struct sf_counter;
+
+/* Make one for takers 0 to `takers` - 1. Returns 0, -EINVAL or -ENOMEM. */
+SF_API int sf_counter_create(uint64_t limit, uint32_t takers, struct sf_counter **counter);
+
+/* Take up to `want` consecutive numbers for `taker`, which thereby hands back
+ * those it took before. Returns the first, or -ENODATA when none is left; the
+ * last is at most limit - 1. Wait-free. */
+SF_API int64_t sf_counter_take(struct sf_counter *counter, uint32_t taker, uint64_t want);
+
+/* Which numbers `taker` holds: writes the first, returns how many, 0 for none. */
+SF_API int64_t sf_counter_held(const struct sf_counter *counter, uint32_t taker, uint64_t *first);
+
+/* How many numbers were handed out. */
+SF_API uint64_t sf_counter_taken(const struct sf_counter *counter);
+
+/* Hand out no more. */
+SF_API void sf_counter_stop(struct sf_counter *counter);
+
+/* Unmap this process's copy. Accepts NULL. */
+SF_API void sf_counter_destroy(struct sf_counter *counter);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
