@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/* The receiving side.
+ *
+ * A message that was published at one stroke is copied and then consumed at
+ * one stroke: a receiver that dies before leaves it to the next one. A stream
+ * is consumed piece by piece into a run of private memory, which becomes the
+ * message. While it is under way the process holds the receiving mark; when it
+ * dies, what is left of the stream is skipped by the next receiver.
+ */
+#define _GNU_SOURCE
+#include "channel.h"
+
+#include <string.h>
+
+#define AGAIN (-EINPROGRESS) /* of try_receive: something was consumed; go on */
+
+static uint64_t head_of(struct sf_channel *channel)
+{
+    /* Relaxed: the lock orders receivers. */
+    return atomic_load_explicit(&channel->region->receiving.ring.head, memory_order_relaxed);
+}
+
+static int64_t as_result(uint64_t size, int tag)
+{
+    return (int64_t)(size << 8 | (unsigned)tag);
+}
+
+/* Forget a half-received message: its sender gave up, or we do. */
+static void drop_incoming(struct sf_channel *channel)
+{
+    if (!channel->incoming.active)
+        return;
+    message_free_run(&channel->incoming.run);
+    channel->incoming.active = false;
+    channel_set_stream(&channel->region->receiving.stream, 0);
+}
+
+/* Take a message whose frames are all there, and consume it at one stroke. */
+static int64_t receive_whole(struct sf_channel *channel, struct sf_message *message,
+                             struct ring_frame *frame)
+{
+    uint64_t total = frame->total, received = 0;
+    int tag = frame->tag, rc = 1;
+
+    if (total > SF_MESSAGE_INLINE)
+        return -EBADMSG;
+    while (received + frame->size <= total) {
+        memcpy(message->small.memory + received, frame->payload, frame->size);
+        received += frame->size;
+        if (!(frame->flags & RING_MORE))
+            break;
+        do
+            rc = ring_peek(&channel->ring, frame->next, frame);
+        while (rc == 1 && (frame->flags & RING_PAD));
+        if (rc != 1 || (frame->flags & RING_FIRST))
+            return -EBADMSG;
+    }
+    if (received != total)
+        return -EBADMSG;
+    message->is_large = 0;
+    ring_consume(&channel->ring, frame->next);
+    return as_result(total, tag);
+}
+
+static int begin_incoming(struct sf_channel *channel, struct sf_message *message, uint64_t total)
+{
+    struct incoming *incoming = &channel->incoming;
+    int rc = message_take_run(message, total, &incoming->run);
+
+    if (rc < 0)
+        return rc;
+    incoming->total = total;
+    incoming->received = 0;
+    incoming->active = true;
+    channel_set_stream(&channel->region->receiving.stream, liveness_self());
+    return 0;
+}
+
+/* What came in many small pieces may be small all the same. */
+static void deliver(struct sf_message *message, struct incoming *incoming)
+{
+    if (incoming->total > SF_MESSAGE_INLINE) {
+        message_put_run(message, &incoming->run);
+        return;
+    }
+    memcpy(message->small.memory, incoming->run.memory, incoming->total);
+    message->is_large = 0;
+    message_free_run(&incoming->run);
+}
+
+/* Take one piece of a stream. */
+static int64_t receive_piece(struct sf_channel *channel, struct sf_message *message,
+                             const struct ring_frame *frame)
+{
+    struct incoming *incoming = &channel->incoming;
+
+    if (frame->size > incoming->total - incoming->received)
+        return -EBADMSG;
+    memcpy(incoming->run.memory + incoming->received, frame->payload, frame->size);
+    incoming->received += frame->size;
+    ring_consume(&channel->ring, frame->next);
+    if (frame->flags & RING_MORE)
+        return AGAIN;
+    if (incoming->received != incoming->total)
+        return -EBADMSG;
+    deliver(message, incoming);
+    incoming->active = false;
+    channel_set_stream(&channel->region->receiving.stream, 0);
+    return as_result(incoming->total, frame->tag);
+}
+
+/* Act on the next frame. */
+static int64_t receive_frame(struct sf_channel *channel, struct sf_message *message,
+                             struct ring_frame *frame)
+{
+    int rc;
+
+    if (frame->flags & (RING_FIRST | RING_ABORT))
+        drop_incoming(channel);
+    if ((frame->flags & (RING_PAD | RING_ABORT)) ||
+        (!(frame->flags & RING_FIRST) && !channel->incoming.active)) {
+        /* Nothing, or what is left of a message whose receiver died. */
+        ring_consume(&channel->ring, frame->next);
+        return AGAIN;
+    }
+    if ((frame->flags & RING_FIRST) && !(frame->flags & RING_STREAM))
+        return receive_whole(channel, message, frame);
+    if (frame->flags & RING_FIRST) {
+        rc = begin_incoming(channel, message, frame->total);
+        if (rc < 0)
+            return rc;
+    }
+    return receive_piece(channel, message, frame);
+}
+
+/* One attempt, with the lock held. Returns as sf_channel_receive, or AGAIN, or
+ * -EAGAIN when it has to wait. */
+static int64_t try_receive(struct sf_channel *channel, struct sf_message *message)
+{
+    _Atomic uint64_t *stream = &channel->region->receiving.stream;
+    struct ring_frame frame;
+    int rc;
+
+    channel_note_cpu(&channel->region->receiving.cpu);
+    if (channel_is_owner_dead(stream))
+        channel_set_stream(stream, 0);
+    if (channel_is_held_by_other(stream))
+        return -EAGAIN;
+    rc = ring_peek(&channel->ring, head_of(channel), &frame);
+    if (rc <= 0)
+        return rc == 0 ? -EAGAIN : rc;
+    return receive_frame(channel, message, &frame);
+}
+
+static bool nobody_sends(struct sf_channel *channel, const struct peers *peers)
+{
+    /* Relaxed: see set_shared. */
+    return !peers->others_live && channel_is_empty(channel) &&
+           atomic_load_explicit(&channel->region->shared, memory_order_relaxed);
+}
+
+/* There is nothing, and no time to wait for it. */
+static int look_instead_of_waiting(struct sf_channel *channel)
+{
+    struct peers peers = channel_look_at_peers(channel, true, NULL);
+
+    channel_look_at_stream(&channel->region->sending.stream, &peers, NULL);
+    if (peers.died && channel_bury_the_dead(channel))
+        return 0;
+    return nobody_sends(channel, &peers) ? -EPIPE : -EAGAIN;
+}
+
+static int wait_for_data(struct sf_channel *channel, int64_t deadline_ns)
+{
+    struct waiting waiting = {.channel = channel,
+                              .word = &channel->region->data,
+                              .place = &channel->data_place,
+                              .ready = channel_has_data,
+                              .peer_cpu = &channel->region->sending.cpu,
+                              .for_senders = true};
+
+    if (channel_is_released(channel))
+        return -EBADF;
+    if (channel_is_over(&waiting))
+        return -ESHUTDOWN;
+    if (deadline_ns <= SF_NOW || deadline_ns <= sf_clock_now_ns())
+        return look_instead_of_waiting(channel);
+    return channel_wait(&waiting, deadline_ns);
+}
+
+static int64_t attempt_receive(struct sf_channel *channel, struct sf_message *message)
+{
+    int64_t result = channel_lock_receiving(channel);
+
+    if (result < 0)
+        return result;
+    SF_KILL_POINT();
+    result = try_receive(channel, message);
+    channel_unlock_receiving(channel);
+    return result;
+}
+
+static int64_t receive_message(struct sf_channel *channel, struct sf_message *message,
+                               int64_t deadline_ns)
+{
+    int64_t result;
+    int rc;
+
+    for (;;) {
+        result = attempt_receive(channel, message);
+        if (result == -EINTR && deadline_ns <= SF_NOW)
+            return -EAGAIN;
+        if (result >= 0 || result == AGAIN)
+            channel_wake_senders(channel);
+        if (result == AGAIN)
+            continue;
+        if (result != -EAGAIN)
+            return result;
+        rc = wait_for_data(channel, deadline_ns);
+        if (rc < 0)
+            return rc;
+    }
+}
+
+void channel_leave_incoming(struct sf_channel *channel)
+{
+    int rc;
+
+    if (channel_stream_owner(&channel->region->receiving.stream) != liveness_self())
+        return;
+    do
+        rc = channel_lock_receiving(channel);
+    while (rc == -EINTR);
+    if (rc < 0)
+        return;
+    drop_incoming(channel);
+    channel_unlock_receiving(channel);
+}
+
+int64_t sf_channel_receive(struct sf_channel *channel, struct sf_message *message,
+                           int64_t deadline_ns)
+{
+    int64_t result = channel_begin_call(channel);
+
+    if (result < 0)
+        return result;
+    sf_message_clear(message);
+    result = receive_message(channel, message, deadline_ns);
+    if (result >= 0 && !channel_goes_whole(channel, (uint64_t)result >> 8))
+        park_wake(&channel->region->data, true); /* whom the stream kept away */
+    channel_end_call(channel);
+    return result;
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/* The sending side.
+ *
+ * A message of up to 128 KiB is written and published at one stroke. A larger
+ * one passes as a stream: it is published segment by segment, so that both
+ * processes work in memory that is still in the cache, and so that it may be
+ * larger than the channel. Between two pieces the lock is free; the mark with
+ * the owner's member number keeps other senders away, who can look at it, wait
+ * for it, and end it when the kernel says that its owner is dead.
+ */
+#define _GNU_SOURCE
+#include "channel.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define AHEAD_SIZE (UINT64_C(1) << 20) /* stream this far ahead on cold memory */
+#define PATIENCE_NS 50000              /* what touching a cold segment costs */
+#define MORE 1                         /* of try_send: a piece was sent, and more is to be sent */
+
+/* This thread, if it has a stream under way; else 0. */
+static pid_t streaming_thread(struct sf_channel *channel)
+{
+    /* Relaxed: it can only equal this thread's number if this thread put it
+     * there. */
+    pid_t thread = atomic_load_explicit(&channel->outgoing.thread, memory_order_relaxed);
+
+    return thread != 0 && thread == (pid_t)syscall(SYS_gettid) ? thread : 0;
+}
+
+static uint64_t tail_of(struct sf_channel *channel)
+{
+    /* Relaxed: the lock orders senders. */
+    return atomic_load_explicit(&channel->region->sending.ring.tail, memory_order_relaxed);
+}
+
+/* Publish a message at one stroke. */
+static int send_whole(struct sf_channel *channel, const struct ring_outgoing *message)
+{
+    struct ring_outgoing unsent = *message;
+    uint64_t position = tail_of(channel);
+
+    do {
+        if (ring_write(&channel->ring, &unsent, &position, UINT64_MAX, 0) < 0) {
+            ring_recover_sender(&channel->ring);
+            return -EAGAIN;
+        }
+    } while (unsent.written < unsent.total);
+    ring_publish(&channel->ring, position);
+    return 0;
+}
+
+/* The least that is worth sending of what is left of a stream. */
+static uint64_t smallest_piece(const struct sf_channel *channel, uint64_t left)
+{
+    uint64_t quarter = channel->capacity / 4 + 1;
+    uint64_t piece = quarter < RING_SEGMENT_SIZE ? quarter : RING_SEGMENT_SIZE;
+
+    return left < piece ? left : piece;
+}
+
+/* Publish the next piece of this thread's stream. */
+static int send_piece(struct sf_channel *channel)
+{
+    struct ring_outgoing *message = &channel->outgoing.message;
+    uint64_t left = message->total - message->written;
+    uint64_t room = ring_room(&channel->ring, ring_cost(RING_SEGMENT_SIZE));
+    uint64_t position = tail_of(channel);
+
+    if (room < ring_cost(smallest_piece(channel, left)) ||
+        ring_write(&channel->ring, message, &position, room - ring_cost(0), RING_STREAM) < 0)
+        return -EAGAIN;
+    ring_publish(&channel->ring, position);
+    if (message->written < message->total)
+        return MORE;
+    channel_set_streaming_thread(channel, 0);
+    channel_set_stream(&channel->region->sending.stream, 0);
+    return 0;
+}
+
+static void begin_stream(struct sf_channel *channel, const struct ring_outgoing *message)
+{
+    channel->outgoing.message = *message;
+    channel_set_streaming_thread(channel, (pid_t)syscall(SYS_gettid));
+    channel_set_stream(&channel->region->sending.stream, liveness_self());
+}
+
+/* May a new message begin, and how? MORE means as a stream. */
+static int check_message(struct sf_channel *channel, uint64_t total, bool may_wait)
+{
+    bool whole = channel_goes_whole(channel, total);
+    uint64_t cost = ring_cost(total);
+
+    /* Relaxed: of this process. */
+    if (channel_is_closed(channel) ||
+        atomic_load_explicit(&channel->sends_not, memory_order_relaxed))
+        return -ESHUTDOWN;
+    if (total > channel->capacity && !may_wait)
+        return -EMSGSIZE;
+    if (channel_stream_owner(&channel->region->sending.stream) != 0)
+        return -EAGAIN;
+    if ((whole || !may_wait) && ring_room(&channel->ring, cost) < cost)
+        return -EAGAIN;
+    return whole ? 0 : MORE;
+}
+
+/* One attempt, with the lock held. Returns 0 when all is sent, MORE, -EAGAIN
+ * when it has to wait, or what sf_channel_send returns. */
+static int try_send(struct sf_channel *channel, const struct ring_outgoing *message, bool may_wait)
+{
+    int rc;
+
+    channel_note_cpu(&channel->region->sending.cpu);
+    if (streaming_thread(channel) != 0) {
+        /* The lists are the caller's, who may have moved them meanwhile. */
+        channel->outgoing.message.parts = message->parts;
+        channel->outgoing.message.sizes = message->sizes;
+        return send_piece(channel);
+    }
+    if (channel_is_owner_dead(&channel->region->sending.stream))
+        channel_abort_outgoing(channel);
+    rc = check_message(channel, message->total, may_wait);
+    if (rc == MORE)
+        begin_stream(channel, message);
+    return rc == 0 ? send_whole(channel, message) : rc;
+}
+
+static int attempt_send(struct sf_channel *channel, const struct ring_outgoing *message,
+                        bool may_wait)
+{
+    int rc = channel_lock_sending(channel);
+
+    if (rc < 0)
+        return rc == -EINTR && !may_wait ? -ENOBUFS : rc;
+    SF_KILL_POINT();
+    rc = try_send(channel, message, may_wait);
+    channel_unlock_sending(channel);
+    return rc;
+}
+
+static bool is_warm_or_read(struct sf_channel *channel)
+{
+    return ring_is_warm(&channel->ring) || ring_used(&channel->ring) < AHEAD_SIZE;
+}
+
+/* A stream well ahead of its receiver waits a little for a segment to be
+ * recycled rather than touch a new one; not twice in vain. */
+static void pace(struct sf_channel *channel, bool *patient)
+{
+    int64_t until_ns;
+
+    if (is_warm_or_read(channel)) {
+        *patient = true;
+        return;
+    }
+    if (!*patient || !channel_is_elsewhere(&channel->region->receiving.cpu))
+        return;
+    until_ns = sf_clock_now_ns() + PATIENCE_NS;
+    do {
+        if (is_warm_or_read(channel))
+            return;
+    } while (sf_clock_now_ns() < until_ns);
+    *patient = false;
+}
+
+static int wait_for_space(struct sf_channel *channel, const struct ring_outgoing *message,
+                          int64_t deadline_ns)
+{
+    struct waiting waiting = {.channel = channel,
+                              .word = &channel->region->space,
+                              .place = &channel->space_place,
+                              .ready = channel_has_space,
+                              .peer_cpu = &channel->region->receiving.cpu,
+                              .thread = streaming_thread(channel)};
+
+    if (deadline_ns <= sf_clock_now_ns())
+        return -ENOBUFS;
+    waiting.need = ring_cost(channel_goes_whole(channel, message->total)
+                                 ? message->total
+                                 : smallest_piece(channel, message->total));
+    return channel_wait(&waiting, deadline_ns);
+}
+
+static int send_message(struct sf_channel *channel, const struct ring_outgoing *message,
+                        int64_t deadline_ns)
+{
+    bool may_wait = deadline_ns > SF_NOW, patient = true;
+    int rc;
+
+    for (;;) {
+        rc = attempt_send(channel, message, may_wait);
+        if (rc >= 0)
+            channel_wake_receivers(channel);
+        if (rc == MORE) {
+            pace(channel, &patient);
+            continue;
+        }
+        if (rc != -EAGAIN)
+            break;
+        rc = channel_is_released(channel) ? -EBADF : wait_for_space(channel, message, deadline_ns);
+        if (rc < 0)
+            break;
+    }
+    if (rc == 0 && !channel_goes_whole(channel, message->total))
+        park_wake(&channel->region->space, true); /* whom the stream kept away */
+    return rc;
+}
+
+void channel_leave_outgoing(struct sf_channel *channel)
+{
+    int rc;
+
+    if (channel_stream_owner(&channel->region->sending.stream) != liveness_self())
+        return;
+    do
+        rc = channel_lock_sending(channel);
+    while (rc == -EINTR);
+    if (rc < 0)
+        return;
+    channel_set_streaming_thread(channel, 0);
+    channel_abort_outgoing(channel);
+    channel_unlock_sending(channel);
+}
+
+/* Abandon this thread's stream, if it has one. */
+static void cancel_stream(struct sf_channel *channel)
+{
+    if (streaming_thread(channel) == 0)
+        return;
+    channel_leave_outgoing(channel);
+    channel_wake_everybody(channel);
+}
+
+int sf_channel_send_parts(struct sf_channel *channel, int tag, const void *const *parts,
+                          const size_t *sizes, size_t count, int64_t deadline_ns)
+{
+    struct ring_outgoing message = {.parts = parts, .sizes = sizes, .tag = tag & 0xff};
+    int rc = channel_begin_call(channel);
+
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < count; i++)
+        message.total += sizes[i];
+    rc = send_message(channel, &message, deadline_ns);
+    if (rc < 0 && rc != -EINTR)
+        cancel_stream(channel);
+    channel_end_call(channel);
+    return rc;
+}
+
+int sf_channel_send(struct sf_channel *channel, int tag, const void *data, size_t size,
+                    int64_t deadline_ns)
+{
+    return sf_channel_send_parts(channel, tag, &data, &size, 1, deadline_ns);
+}
+
+void sf_channel_cancel(struct sf_channel *channel)
+{
+    if (channel_begin_call(channel) < 0)
+        return;
+    cancel_stream(channel);
+    channel_end_call(channel);
+}

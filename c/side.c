@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/* One sender and one receiver at a time.
+ *
+ * Each side has a robust mutex. It is held for one bounded piece of work, a
+ * copy of 128 KiB at most, and never while waiting or while the caller's
+ * interpreter runs. When its holder dies the kernel says so to the next one,
+ * who has only to free segments, because the single store that publishes or
+ * consumes either happened or did not (ring.c).
+ *
+ * Rejected: semaphores and condition variables, which have no owner, so that
+ * everything built on them waits for the dead for ever; a recovery after some
+ * time, which is a guess about a process that may merely be slow.
+ */
+#define _GNU_SOURCE
+#include "channel.h"
+
+#include <time.h>
+
+#define LOCK_SLICE_NS INT64_C(50000000)
+
+void channel_init_lock(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attributes;
+
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK);
+    pthread_mutex_init(lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
+/* Returns 0, EOWNERDEAD with the lock held, or another error number. A holder
+ * is at work for microseconds, unless it was stopped: hence the slice. */
+static int lock_in_slice(pthread_mutex_t *lock)
+{
+    struct timespec until;
+    int64_t until_ns;
+    int rc = pthread_mutex_trylock(lock);
+
+    if (rc != EBUSY)
+        return rc;
+#if defined(__GLIBC__) && defined(__GLIBC_PREREQ) && __GLIBC_PREREQ(2, 30)
+    until_ns = sf_clock_now_ns() + LOCK_SLICE_NS;
+    until.tv_sec = until_ns / 1000000000;
+    until.tv_nsec = until_ns % 1000000000;
+    return pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
+#else
+    clock_gettime(CLOCK_REALTIME, &until);
+    until_ns = until.tv_nsec + LOCK_SLICE_NS;
+    until.tv_sec += until_ns / 1000000000;
+    until.tv_nsec = until_ns % 1000000000;
+    return pthread_mutex_timedlock(lock, &until);
+#endif
+}
+
+int channel_lock_sending(struct sf_channel *channel)
+{
+    pthread_mutex_t *lock = &channel->region->sending.lock;
+    int rc = lock_in_slice(lock);
+
+    if (rc == EOWNERDEAD) {
+        SF_KILL_POINT();
+        ring_recover_sender(&channel->ring);
+        SF_KILL_POINT();
+        rc = pthread_mutex_consistent(lock);
+    }
+    return rc == ETIMEDOUT ? -EINTR : rc == 0 ? 0 : -EBADMSG;
+}
+
+int channel_lock_receiving(struct sf_channel *channel)
+{
+    pthread_mutex_t *lock = &channel->region->receiving.lock;
+    int rc = lock_in_slice(lock);
+
+    if (rc == EOWNERDEAD) {
+        SF_KILL_POINT();
+        ring_recover_receiver(&channel->ring);
+        SF_KILL_POINT();
+        rc = pthread_mutex_consistent(lock);
+    }
+    return rc == ETIMEDOUT ? -EINTR : rc == 0 ? 0 : -EBADMSG;
+}
+
+void channel_unlock_sending(struct sf_channel *channel)
+{
+    SF_KILL_POINT();
+    pthread_mutex_unlock(&channel->region->sending.lock);
+    SF_KILL_POINT();
+}
+
+void channel_unlock_receiving(struct sf_channel *channel)
+{
+    SF_KILL_POINT();
+    pthread_mutex_unlock(&channel->region->receiving.lock);
+    SF_KILL_POINT();
+}
