@@ -68,13 +68,17 @@ static uint32_t bit_of(uint32_t slot)
 
 /* ------------------------------------------------------------------ spin */
 
+/* Some hundred nanoseconds between two looks: each takes the line that the
+ * other side is about to write out of its cache. */
 static void pause_cpu(void)
 {
+    for (int pause = 0; pause < 8; pause++) {
 #if defined(__x86_64__)
-    __builtin_ia32_pause();
+        __builtin_ia32_pause();
 #elif defined(__aarch64__)
-    __asm__ volatile("isb"); /* `yield` does nothing on most cores */
+        __asm__ volatile("isb"); /* `yield` does nothing on most cores */
 #endif
+    }
 }
 
 bool park_spin(struct park_place *place, bool (*ready)(void *), void *subject)
@@ -87,7 +91,7 @@ bool park_spin(struct park_place *place, bool (*ready)(void *), void *subject)
         return false;
     until_ns = sf_clock_now_ns() + budget_ns;
     do {
-        for (int look = 0; look < 16; look++) {
+        for (int look = 0; look < 4; look++) {
             if (ready(subject))
                 return true;
             pause_cpu();
@@ -219,7 +223,7 @@ int park_sleep(struct park_word *word, struct park_place *place, uint32_t sequen
 /* ------------------------------------------------------------------ wake */
 
 /* ThreadSanitizer does not model fences; it does model a read-modify-write. */
-static bool anybody_waits(struct park_word *word)
+bool park_is_awaited(struct park_word *word)
 {
     uint64_t any = 0;
 
@@ -240,7 +244,7 @@ static bool anybody_waits(struct park_word *word)
 
 void park_wake(struct park_word *word, bool everyone)
 {
-    if (!anybody_waits(word))
+    if (!park_is_awaited(word))
         return;
     SF_KILL_POINT();
     /* Relaxed: a statistic; visible with the sequence below. */

@@ -2,7 +2,8 @@
 /* Private. Sleeping until another process says that something changed.
  *
  * A waiter prepares, looks once more whether it has to wait at all, sleeps,
- * leaves. A waker publishes what it has to say and wakes.
+ * leaves. A waker publishes what it has to say, asks whether anybody waits, and
+ * wakes.
  */
 #ifndef SNAKEFISH_PARK_H
 #define SNAKEFISH_PARK_H
@@ -50,8 +51,11 @@ void park_leave(struct park_word *word, struct park_place *place, uint32_t slot)
 int park_sleep(struct park_word *word, struct park_place *place, uint32_t sequence,
                int64_t began_ns, int64_t until_ns, const struct park_watch *watch);
 
-/* Wake one waiter, or everyone. Whatever was stored before is visible to
- * whoever prepares afterwards. Costs a fence when nobody waits. */
+/* Does anybody wait? To be asked after publishing: whatever was stored before
+ * is visible to whoever prepares after a no. */
+bool park_is_awaited(struct park_word *word);
+
+/* Wake one waiter, or everyone, if anybody waits. */
 void park_wake(struct park_word *word, bool everyone);
 
 /* A process died: nobody is to be woken on its behalf. */
