@@ -94,39 +94,6 @@ static struct sf_channel *channels;
 static pthread_mutex_t channels_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t handlers_once = PTHREAD_ONCE_INIT;
 
-static void before_fork(void)
-{
-    pthread_mutex_lock(&channels_lock);
-    for (struct sf_channel *channel = channels; channel != NULL; channel = channel->next)
-        channel_enroll(channel, liveness_adopting());
-}
-
-static void after_fork_in_parent(void)
-{
-    pthread_mutex_unlock(&channels_lock);
-}
-
-/* Nothing that a thread of the parent was doing is being done here. A run that
- * was being filled is left alone: that thread may have been handing it over. */
-static void after_fork_in_child(void)
-{
-    pthread_mutex_unlock(&channels_lock);
-    for (struct sf_channel *channel = channels; channel != NULL; channel = channel->next) {
-        /* Relaxed, all: the child has one thread. */
-        atomic_store_explicit(&channel->call_count, 0, memory_order_relaxed);
-        atomic_store_explicit(&channel->data_place.parked, 0, memory_order_relaxed);
-        atomic_store_explicit(&channel->space_place.parked, 0, memory_order_relaxed);
-        channel_set_streaming_thread(channel, 0);
-        channel->incoming = (struct incoming){.active = false};
-        channel_enroll(channel, liveness_self());
-    }
-}
-
-static void install_handlers(void)
-{
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-}
-
 static void link_channel(struct sf_channel *channel)
 {
     pthread_mutex_lock(&channels_lock);
@@ -145,6 +112,46 @@ static void unlink_channel(struct sf_channel *channel)
     if (channel->next != NULL)
         channel->next->link = channel->link;
     pthread_mutex_unlock(&channels_lock);
+}
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&channels_lock);
+    for (struct sf_channel *channel = channels; channel != NULL; channel = channel->next)
+        channel_enroll(channel, liveness_expected());
+}
+
+static void after_fork_in_parent(void)
+{
+    pthread_mutex_unlock(&channels_lock);
+}
+
+/* Nothing that a thread of the parent was doing is being done here. A run that
+ * was being filled is left alone: that thread may have been handing it over. */
+static void after_fork_in_child(void)
+{
+    pthread_mutex_unlock(&channels_lock);
+    for (struct sf_channel *channel = channels, *next; channel != NULL; channel = next) {
+        next = channel->next;
+        if (channel_is_released(channel)) {
+            /* That thread was about to do this, and is not here to do it. */
+            unlink_channel(channel);
+            munmap(channel->region, channel->mapped_size);
+            continue;
+        }
+        /* Relaxed, all: the child has one thread. */
+        atomic_store_explicit(&channel->call_count, 0, memory_order_relaxed);
+        atomic_store_explicit(&channel->data_place.parked, 0, memory_order_relaxed);
+        atomic_store_explicit(&channel->space_place.parked, 0, memory_order_relaxed);
+        channel_set_streaming_thread(channel, 0);
+        channel->incoming = (struct incoming){.active = false};
+        channel_enroll(channel, liveness_self());
+    }
+}
+
+static void install_handlers(void)
+{
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
 /* ------------------------------------------------------------- creation */
@@ -202,7 +209,7 @@ static int map_region(struct sf_channel *channel, size_t capacity, bool shrinks)
                                   .data = memory + layout.data_offset,
                                   .map_count = layout.map_count,
                                   .segment_count = layout.segment_count,
-                                  .limit = ring_cost(capacity),
+                                  .limit = layout.limit,
                                   .give_back = give_back};
     return 0;
 }

@@ -34,6 +34,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -71,6 +72,7 @@ static _Atomic uint64_t self;
 static pthread_mutex_t founding = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t handlers_once = PTHREAD_ONCE_INIT;
 static _Thread_local uint64_t adopting;
+static _Thread_local bool adopting_unasked; /* by a fork that is not ours */
 
 static int64_t boot_time_ns(void)
 {
@@ -150,6 +152,26 @@ static bool process_ended(pid_t pid, int64_t born_ns)
     return gone || (born_ns != 0 && start_time_ns(pid) > born_ns + 20000000);
 }
 
+/* Does this process have a child, whoever forked it? Takes nobody's status. */
+static bool has_children(void)
+{
+    siginfo_t info;
+
+    return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
+/* A slot was reserved and its process did not say its pid yet. It never will
+ * if the one that reserved it has died, or has no child. */
+static bool will_not_be_born(struct slot *slot)
+{
+    /* Relaxed: written before the tenure that the caller acquired. */
+    uint64_t keeper = atomic_load_explicit(&slot->keeper, memory_order_relaxed);
+
+    if (keeper == liveness_self())
+        return !has_children();
+    return keeper != 0 && liveness_is_dead(keeper);
+}
+
 bool liveness_is_dead(uint64_t member)
 {
     struct slot *slot = slot_of(member);
@@ -160,16 +182,18 @@ bool liveness_is_dead(uint64_t member)
 
     if (tenure >> 2 != LIVENESS_GENERATION_OF(member) || PHASE_OF(tenure) == FREE)
         return true;
-    /* Relaxed, both: written before the tenure that was acquired above. */
+    /* Acquire: pairs with the release in move_in, by which the mutex is held.
+     * Relaxed: constant since the family was founded. */
     if (PHASE_OF(tenure) == LIVE &&
-        atomic_load_explicit(&slot->held_by_main_thread, memory_order_relaxed) &&
+        atomic_load_explicit(&slot->held_by_main_thread, memory_order_acquire) &&
         atomic_load_explicit(&registry->words_usable, memory_order_relaxed))
         /* Acquire: pairs with the kernel's store at the owner's death. */
         return atomic_load_explicit(life_word(slot), memory_order_acquire) & FUTEX_OWNER_DIED;
     /* Relaxed, both: a pid not seen yet only postpones the verdict. */
     pid = atomic_load_explicit(&slot->pid, memory_order_relaxed);
-    return pid != 0 &&
-           process_ended(pid, atomic_load_explicit(&slot->born_ns, memory_order_relaxed));
+    if (pid == 0)
+        return will_not_be_born(slot);
+    return process_ended(pid, atomic_load_explicit(&slot->born_ns, memory_order_relaxed));
 }
 
 _Atomic uint32_t *liveness_watch(uint64_t member, uint32_t *value)
@@ -270,26 +294,40 @@ static int find_slot(uint64_t keeper, uint64_t *member)
     return -EAGAIN;
 }
 
-/* Take possession of a reserved slot: hold its life mutex and say so. */
-static void move_in(uint64_t member)
+/* Take possession of a reserved slot: say so, then hold its life mutex. False
+ * when it was taken away, because whoever reserved it died before we could.
+ * Until the mutex is held the verdict about us is the pid's. */
+static bool move_in(uint64_t member)
 {
     struct slot *slot = slot_of(member);
     pid_t thread = (pid_t)syscall(SYS_gettid);
     uint32_t generation = LIVENESS_GENERATION_OF(member);
     uint32_t word;
 
+    /* Relaxed, all: published by set_tenure, or of interest to nobody else. */
+    atomic_store_explicit(&slot->pid, getpid(), memory_order_relaxed);
+    atomic_store_explicit(&slot->born_ns, boot_time_ns(), memory_order_relaxed);
+    if (!set_tenure(slot, TENURE(generation, RESERVED), TENURE(generation, LIVE)))
+        return false;
     pthread_mutex_lock(&slot->life);
-    /* Relaxed, all: published by set_tenure below. */
     word = atomic_load_explicit(life_word(slot), memory_order_relaxed);
     if ((word & FUTEX_TID_MASK) != (uint32_t)thread)
         atomic_store_explicit(&registry->words_usable, 0, memory_order_relaxed);
-    atomic_store_explicit(&slot->held_by_main_thread, thread == getpid(), memory_order_relaxed);
-    atomic_store_explicit(&slot->pid, getpid(), memory_order_relaxed);
-    atomic_store_explicit(&slot->born_ns, boot_time_ns(), memory_order_relaxed);
-    set_tenure(slot, TENURE(generation, RESERVED), TENURE(generation, LIVE));
-    /* Relaxed: read by threads of this process, which were not born yet or
-     * synchronize by `founding`. */
+    /* Release: pairs with the acquire in liveness_is_dead; whoever finds that
+     * the main thread holds the mutex finds it held. */
+    atomic_store_explicit(&slot->held_by_main_thread, thread == getpid(), memory_order_release);
     atomic_store_explicit(&self, member, memory_order_relaxed);
+    return true;
+}
+
+/* Be a member: in the slot reserved for us, if there is one, or in another. */
+static int settle(uint64_t member)
+{
+    int rc = 0;
+
+    while (rc == 0 && (member == 0 || !move_in(member)))
+        rc = find_slot(0, &member);
+    return rc;
 }
 
 void liveness_release(uint64_t member)
@@ -313,6 +351,10 @@ static void before_fork(void)
 static void after_fork_in_parent(void)
 {
     pthread_mutex_unlock(&founding);
+    if (adopting_unasked) {
+        adopting = 0;
+        adopting_unasked = false;
+    }
 }
 
 /* A child is a member from its first instruction: the slot that its parent
@@ -322,11 +364,15 @@ static void after_fork_in_child(void)
     uint64_t member = adopting;
 
     pthread_mutex_unlock(&founding);
+    if (adopting_unasked)
+        /* Relaxed: published by move_in. Nobody will read our exit record. */
+        atomic_store_explicit(&slot_of(member)->keeper, 0, memory_order_relaxed);
     adopting = 0;
+    adopting_unasked = false;
     /* Relaxed: the child has one thread. */
     atomic_store_explicit(&self, 0, memory_order_relaxed);
-    if (registry != NULL && (member != 0 || find_slot(0, &member) == 0))
-        move_in(member);
+    if (registry != NULL)
+        settle(member);
 }
 
 static void install_handlers(void)
@@ -349,7 +395,6 @@ static int found_family(void)
 
 int liveness_join(void)
 {
-    uint64_t member;
     int rc = 0;
 
     if (liveness_self() != 0)
@@ -358,11 +403,8 @@ int liveness_join(void)
     pthread_mutex_lock(&founding);
     if (registry == NULL)
         rc = found_family();
-    if (rc == 0 && liveness_self() == 0) {
-        rc = find_slot(0, &member);
-        if (rc == 0)
-            move_in(member);
-    }
+    if (rc == 0 && liveness_self() == 0)
+        rc = settle(0);
     pthread_mutex_unlock(&founding);
     return rc;
 }
@@ -385,8 +427,12 @@ void liveness_adopt(uint64_t member)
     adopting = member;
 }
 
-uint64_t liveness_adopting(void)
+/* A slot that a failed fork leaves reserved is lost until this process ends;
+ * the parent's handler is not told whether there is a child. */
+uint64_t liveness_expected(void)
 {
+    if (adopting == 0 && liveness_self() != 0 && find_slot(liveness_self(), &adopting) == 0)
+        adopting_unasked = true;
     return adopting;
 }
 

@@ -29,8 +29,10 @@ int liveness_reserve(uint64_t *member);
 /* The next fork of this thread is to become `member`; 0 withdraws that. */
 void liveness_adopt(uint64_t member);
 
-/* Whom the next fork of this thread is to become; 0 for nobody in particular. */
-uint64_t liveness_adopting(void);
+/* Whom the fork that this thread is about to make will become, somebody else's
+ * fork included, so that the child counts from before it exists; 0 if the
+ * family is full. To be asked by handlers that run before a fork. */
+uint64_t liveness_expected(void);
 
 /* What the parent knows after the fork, should the child die before it could
  * say so itself. */

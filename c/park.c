@@ -220,6 +220,15 @@ int park_sleep(struct park_word *word, struct park_place *place, uint32_t sequen
     return 0;
 }
 
+bool park_slice_is_over(int64_t *slice_end_ns)
+{
+    int64_t now_ns = sf_clock_now_ns();
+
+    if (*slice_end_ns == 0)
+        *slice_end_ns = now_ns + PARK_SLICE_NS;
+    return now_ns >= *slice_end_ns;
+}
+
 /* ------------------------------------------------------------------ wake */
 
 /* ThreadSanitizer does not model fences; it does model a read-modify-write. */

@@ -58,6 +58,10 @@ bool park_is_awaited(struct park_word *word);
 /* Wake one waiter, or everyone, if anybody waits. */
 void park_wake(struct park_word *word, bool everyone);
 
+/* Has a caller that does not sleep been at it for a whole slice? The first call
+ * begins it, with *slice_end_ns 0. */
+bool park_slice_is_over(int64_t *slice_end_ns);
+
 /* A process died: nobody is to be woken on its behalf. */
 void park_forget(struct park_word *word, uint32_t slot);
 

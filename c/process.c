@@ -254,7 +254,9 @@ int sf_process_spawn(struct sf_process *process, pid_t (*fork_function)(void))
 
     if (process->owner != liveness_self())
         return -ECHILD;
-    if (process->state != UNSPAWNED)
+    /* Relaxed: one thread per handle spawns and releases. */
+    if (process->state != UNSPAWNED ||
+        atomic_load_explicit(&process->released, memory_order_relaxed))
         return -EALREADY;
     rc = open_lifeline();
     if (rc == 0 && !lifeline.shareable)
@@ -408,6 +410,7 @@ int sf_process_is_alive(struct sf_process *process)
 
 int sf_process_kill(struct sf_process *process, int signal_number)
 {
+    struct pollfd ended = {.fd = process->pidfd, .events = POLLIN};
     int rc = 0;
 
     if (process->owner != liveness_self())
@@ -415,7 +418,7 @@ int sf_process_kill(struct sf_process *process, int signal_number)
     pthread_mutex_lock(&process->lock);
     if (process->state == UNSPAWNED)
         rc = -EINVAL;
-    else if (process->state == ENDED)
+    else if (process->state == ENDED || poll(&ended, 1, 0) == 1)
         rc = -ESRCH;
     else if (syscall(SYS_pidfd_send_signal, process->pidfd, signal_number, NULL, 0) != 0)
         rc = -errno;
@@ -425,11 +428,15 @@ int sf_process_kill(struct sf_process *process, int signal_number)
 
 int sf_process_pid(const struct sf_process *process)
 {
+    if (process->owner != liveness_self())
+        return -ECHILD;
     return process->pid > 0 ? process->pid : -EINVAL;
 }
 
 int sf_process_fileno(const struct sf_process *process)
 {
+    if (process->owner != liveness_self())
+        return -ECHILD;
     if (process->pid <= 0)
         return -EINVAL;
     return process->pidfd >= 0 ? process->pidfd : -EBADF;

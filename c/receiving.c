@@ -33,6 +33,7 @@ static void drop_incoming(struct sf_channel *channel)
     message_free_run(&channel->incoming.run);
     channel->incoming.active = false;
     channel_set_stream(&channel->region->receiving.stream, 0);
+    park_wake(&channel->region->data, true); /* whom the stream kept away */
 }
 
 /* Take a message whose frames are all there, and consume it at one stroke. */
@@ -170,6 +171,20 @@ static int look_instead_of_waiting(struct sf_channel *channel)
     return nobody_sends(channel, &peers) ? -EPIPE : -EAGAIN;
 }
 
+/* Closed, and empty. A sender that found the channel open may still be about
+ * to publish; whoever has had its lock afterwards knows better. */
+static int confirm_end(struct sf_channel *channel, int64_t deadline_ns)
+{
+    int rc = channel_lock_sending(channel);
+
+    if (rc == -EINTR && deadline_ns <= sf_clock_now_ns())
+        return -EAGAIN;
+    if (rc < 0)
+        return rc;
+    channel_unlock_sending(channel);
+    return channel_is_empty(channel) ? -ESHUTDOWN : 0;
+}
+
 static int wait_for_data(struct sf_channel *channel, int64_t deadline_ns)
 {
     struct waiting waiting = {.channel = channel,
@@ -182,16 +197,19 @@ static int wait_for_data(struct sf_channel *channel, int64_t deadline_ns)
     if (channel_is_released(channel))
         return -EBADF;
     if (channel_is_over(&waiting))
-        return -ESHUTDOWN;
+        return confirm_end(channel, deadline_ns);
     if (deadline_ns <= SF_NOW || deadline_ns <= sf_clock_now_ns())
         return look_instead_of_waiting(channel);
     return channel_wait(&waiting, deadline_ns);
 }
 
-static int64_t attempt_receive(struct sf_channel *channel, struct sf_message *message)
+static int64_t attempt_receive(struct sf_channel *channel, struct sf_message *message,
+                               int64_t deadline_ns)
 {
     int64_t result = channel_lock_receiving(channel);
 
+    if (result == -EINTR && deadline_ns <= sf_clock_now_ns())
+        return -EAGAIN;
     if (result < 0)
         return result;
     SF_KILL_POINT();
@@ -203,15 +221,16 @@ static int64_t attempt_receive(struct sf_channel *channel, struct sf_message *me
 static int64_t receive_message(struct sf_channel *channel, struct sf_message *message,
                                int64_t deadline_ns)
 {
+    int64_t slice_end_ns = 0;
     int64_t result;
     int rc;
 
     for (;;) {
-        result = attempt_receive(channel, message);
-        if (result == -EINTR && deadline_ns <= SF_NOW)
-            return -EAGAIN;
+        result = attempt_receive(channel, message, deadline_ns);
         if (result >= 0 || result == AGAIN)
             channel_wake_senders(channel);
+        if (result == AGAIN && park_slice_is_over(&slice_end_ns))
+            return -EINTR;
         if (result == AGAIN)
             continue;
         if (result != -EAGAIN)

@@ -60,14 +60,18 @@ uint64_t ring_cost(uint64_t size)
 
 void ring_lay_out(struct ring_layout *layout, size_t capacity, size_t offset)
 {
-    uint64_t segments = LOGICAL_OF(ring_cost(capacity)) + 3;
+    uint64_t segments;
 
+    /* A stream keeps room for the frame that would abort it. */
+    layout->limit = ring_cost(capacity) + ring_cost(0);
+    segments = LOGICAL_OF(layout->limit) + 3;
     layout->segment_count = (uint32_t)segments;
     layout->map_count = 1;
     while (layout->map_count < layout->segment_count)
         layout->map_count *= 2;
     layout->map_offset = (offset + 63) & ~(size_t)63;
-    layout->state_offset = layout->map_offset + ((layout->map_count * 4u + 63) & ~(size_t)63);
+    layout->state_offset =
+        layout->map_offset + (((size_t)layout->map_count * 4 + 63) & ~(size_t)63);
     layout->data_offset = layout->state_offset + (size_t)layout->segment_count * 8;
     /* Segments are given back one by one, so they begin where pages of any
      * size may begin. */
@@ -113,6 +117,13 @@ bool ring_is_warm(const struct ring *ring)
     return ring_segments_warm(ring) > 0;
 }
 
+static uint32_t ever_used(const struct ring *ring)
+{
+    /* Relaxed: it only grows, under the sender's lock, before the segment's
+     * state changes; a walk by another side sees it through the tail. */
+    return atomic_load_explicit(&ring->warm->ever_used, memory_order_relaxed);
+}
+
 /* The oldest recycled segment, or UINT32_MAX. */
 static uint32_t take_warm(struct ring *ring)
 {
@@ -129,7 +140,7 @@ static uint32_t take_warm(struct ring *ring)
         atomic_load_explicit(&ring->warm->ids[taken % RING_WARM_COUNT], memory_order_relaxed);
     /* Release: the slot may be written again; pairs with put_warm. */
     atomic_store_explicit(&ring->sender->taken, taken + 1, memory_order_release);
-    return physical < ring->segment_count ? physical : UINT32_MAX;
+    return physical < ever_used(ring) ? physical : UINT32_MAX;
 }
 
 /* False when there are enough of them already. */
@@ -147,13 +158,6 @@ static bool put_warm(struct ring *ring, uint32_t physical)
                           memory_order_relaxed);
     atomic_store_explicit(&ring->receiver->given, given + 1, memory_order_release);
     return true;
-}
-
-static uint32_t ever_used(const struct ring *ring)
-{
-    /* Relaxed: it only grows, under the sender's lock, before the segment's
-     * state changes; a walk by another side sees it through the tail. */
-    return atomic_load_explicit(&ring->warm->ever_used, memory_order_relaxed);
 }
 
 /* A free segment below the highest one ever used, or UINT32_MAX. */
@@ -454,7 +458,7 @@ int ring_peek(struct ring *ring, uint64_t position, struct ring_frame *frame)
     uint64_t word;
 
     if (!is_published(ring, position))
-        return 0;
+        return position == ring->receiver->tail_seen ? 0 : -EBADMSG;
     at = address(ring, position);
     if (at == NULL)
         return -EBADMSG;

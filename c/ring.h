@@ -63,6 +63,7 @@ struct ring {
 /* Where the three arrays of a ring lie behind its first byte. */
 struct ring_layout {
     size_t map_offset, state_offset, data_offset, size;
+    uint64_t limit; /* of struct ring */
     uint32_t map_count, segment_count;
 };
 

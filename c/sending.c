@@ -89,7 +89,7 @@ static void begin_stream(struct sf_channel *channel, const struct ring_outgoing 
 static int check_message(struct sf_channel *channel, uint64_t total, bool may_wait)
 {
     bool whole = channel_goes_whole(channel, total);
-    uint64_t cost = ring_cost(total);
+    uint64_t cost = ring_cost(total) + (whole ? 0 : ring_cost(0));
 
     /* Relaxed: of this process. */
     if (channel_is_closed(channel) ||
@@ -126,12 +126,15 @@ static int try_send(struct sf_channel *channel, const struct ring_outgoing *mess
 }
 
 static int attempt_send(struct sf_channel *channel, const struct ring_outgoing *message,
-                        bool may_wait)
+                        int64_t deadline_ns)
 {
+    bool may_wait = deadline_ns > SF_NOW;
     int rc = channel_lock_sending(channel);
 
+    if (rc == -EINTR && deadline_ns <= sf_clock_now_ns())
+        return -ENOBUFS;
     if (rc < 0)
-        return rc == -EINTR && !may_wait ? -ENOBUFS : rc;
+        return rc;
     SF_KILL_POINT();
     rc = try_send(channel, message, may_wait);
     channel_unlock_sending(channel);
@@ -184,14 +187,17 @@ static int wait_for_space(struct sf_channel *channel, const struct ring_outgoing
 static int send_message(struct sf_channel *channel, const struct ring_outgoing *message,
                         int64_t deadline_ns)
 {
-    bool may_wait = deadline_ns > SF_NOW, patient = true;
+    int64_t slice_end_ns = 0;
+    bool patient = true;
     int rc;
 
     for (;;) {
-        rc = attempt_send(channel, message, may_wait);
+        rc = attempt_send(channel, message, deadline_ns);
         if (rc >= 0)
             channel_wake_receivers(channel);
         if (rc == MORE) {
+            if (park_slice_is_over(&slice_end_ns))
+                return -EINTR;
             pace(channel, &patient);
             continue;
         }

@@ -89,7 +89,7 @@ SF_API int sf_process_create(struct sf_process **process);
  * Concurrency: one thread per handle.
  *
  * Returns 0 in the child and the pid in the parent, or
- *   -EALREADY   this handle was spawned before
+ *   -EALREADY   this handle was spawned, or released, before
  *   -ECANCELED  `fork_function` returned a negative number and said why in a
  *               way of its own; no child exists and the handle can be spawned
  *   -EAGAIN, -ENOMEM  fork(2) failed; the handle can be spawned again
@@ -110,6 +110,7 @@ SF_API int sf_process_spawn(struct sf_process *process, pid_t (*fork_function)(v
  *   -ENODATA    it has ended, and how is known to nobody any more
  *   -EINTR      see the top of this file
  *   -EINVAL     not spawned
+ *   -EBADF      released by another thread meanwhile
  */
 SF_API int sf_process_wait(struct sf_process *process, int64_t deadline_ns, int *status);
 
@@ -165,9 +166,10 @@ struct sf_message;
     2 /* only processes named by sf_channel_bind_sender                                            \
        * count as senders, see sf_channel_receive */
 
-/* Make a channel in which messages of together `capacity` bytes can wait; one
- * of exactly that size always fits into an empty channel. Address space is
- * reserved, memory is not: it follows what is waiting.
+/* Make a channel of `capacity` bytes. A message of exactly that size fits into
+ * an empty channel; of smaller ones each takes up to 15 bytes more, and the
+ * last 48 bytes are kept. Address space is reserved, memory is not: it follows
+ * what is waiting.
  *
  * Returns 0, or -EINVAL for a capacity of 0, or -ENOMEM when there is no
  * address space (capacities up to 2^46 are tried), or -EAGAIN when this
@@ -195,6 +197,7 @@ SF_API int sf_channel_bind_sender(struct sf_channel *channel, const struct sf_pr
  *   -EINTR      see the top of this file
  *   -EBADF      the channel was released in this process
  *   -EBADMSG    the shared memory was damaged; nothing can be sent any more
+ *   -ENOLCK     this process got no place in its family, see SF_PROCESS_LIMIT
  */
 SF_API int sf_channel_send(struct sf_channel *channel, int tag, const void *data, size_t size,
                            int64_t deadline_ns);
@@ -215,6 +218,7 @@ SF_API int sf_channel_send_parts(struct sf_channel *channel, int tag, const void
  *   -ENOMEM     no memory to receive it; it stays in the channel
  *   -EBADF      the channel was released in this process
  *   -EBADMSG    the shared memory was damaged
+ *   -ENOLCK     this process got no place in its family
  *
  * After -EINTR or -EAGAIN part of a large message may be held by this process;
  * any of its threads goes on with it at the next call, and other processes wait
@@ -276,11 +280,13 @@ struct sf_counter;
 SF_API int sf_counter_create(uint64_t limit, uint32_t takers, struct sf_counter **counter);
 
 /* Take up to `want` consecutive numbers for `taker`, which thereby hands back
- * those it took before. Returns the first, or -ENODATA when none is left; the
- * last is at most limit - 1. Wait-free. */
+ * those it took before. Returns the first, or -ENODATA when none is left, or
+ * -EINVAL for a taker that there is not; the last is at most limit - 1.
+ * Wait-free. */
 SF_API int64_t sf_counter_take(struct sf_counter *counter, uint32_t taker, uint64_t want);
 
-/* Which numbers `taker` holds: writes the first, returns how many, 0 for none. */
+/* Which numbers `taker` holds: writes the first, returns how many, 0 for none,
+ * -EINVAL for a taker that there is not. */
 SF_API int64_t sf_counter_held(const struct sf_counter *counter, uint32_t taker, uint64_t *first);
 
 /* How many numbers were handed out. */
