@@ -25,6 +25,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -42,7 +43,11 @@
 #define SYS_pidfd_open 434
 #endif
 
-enum phase { FREE, RESERVED, LIVE };
+/* CLAIMED is between owners: its fields are being written. */
+enum phase { FREE, CLAIMED, RESERVED, LIVE };
+
+/* Who holds a life mutex. Waiters sleep on it until somebody does. */
+enum holder { NOBODY_YET, MAIN_THREAD, OTHER_THREAD };
 
 #define TENURE(generation, phase) ((uint32_t)(generation) << 2 | (uint32_t)(phase))
 #define PHASE_OF(tenure) ((tenure)&3u)
@@ -54,7 +59,8 @@ struct slot {
     _Atomic int32_t pid;
     _Atomic int64_t born_ns; /* CLOCK_BOOTTIME, the scale of /proc/PID/stat */
     _Atomic uint64_t keeper; /* the parent that will read the exit record */
-    _Atomic uint32_t held_by_main_thread;
+    _Atomic uint32_t holder;
+    _Atomic uint32_t unasked; /* reserved for a fork that is not ours */
     _Atomic uint32_t exit_recorded;
     _Atomic int32_t exit_status;
 };
@@ -161,14 +167,15 @@ static bool has_children(void)
 }
 
 /* A slot was reserved and its process did not say its pid yet. It never will
- * if the one that reserved it has died, or has no child. */
+ * if the one that reserved it has died; or if that one forked in a way that we
+ * do not see the result of, and has no child at all. */
 static bool will_not_be_born(struct slot *slot)
 {
-    /* Relaxed: written before the tenure that the caller acquired. */
+    /* Relaxed, both: written before the tenure that the caller acquired. */
     uint64_t keeper = atomic_load_explicit(&slot->keeper, memory_order_relaxed);
 
     if (keeper == liveness_self())
-        return !has_children();
+        return atomic_load_explicit(&slot->unasked, memory_order_relaxed) && !has_children();
     return keeper != 0 && liveness_is_dead(keeper);
 }
 
@@ -182,10 +189,12 @@ bool liveness_is_dead(uint64_t member)
 
     if (tenure >> 2 != LIVENESS_GENERATION_OF(member) || PHASE_OF(tenure) == FREE)
         return true;
+    if (PHASE_OF(tenure) == CLAIMED)
+        return false;
     /* Acquire: pairs with the release in move_in, by which the mutex is held.
      * Relaxed: constant since the family was founded. */
     if (PHASE_OF(tenure) == LIVE &&
-        atomic_load_explicit(&slot->held_by_main_thread, memory_order_acquire) &&
+        atomic_load_explicit(&slot->holder, memory_order_acquire) == MAIN_THREAD &&
         atomic_load_explicit(&registry->words_usable, memory_order_relaxed))
         /* Acquire: pairs with the kernel's store at the owner's death. */
         return atomic_load_explicit(life_word(slot), memory_order_acquire) & FUTEX_OWNER_DIED;
@@ -205,6 +214,11 @@ _Atomic uint32_t *liveness_watch(uint64_t member, uint32_t *value)
     /* Relaxed: constant since the family was founded. */
     if (!atomic_load_explicit(&registry->words_usable, memory_order_relaxed))
         return NULL;
+    /* Acquire: pairs with the release in move_in. */
+    if (atomic_load_explicit(&slot->holder, memory_order_acquire) == NOBODY_YET) {
+        *value = NOBODY_YET;
+        return &slot->holder;
+    }
     /* Acquire: pairs with the kernel's store at the owner's death. */
     seen = atomic_load_explicit(word, memory_order_acquire);
     if ((seen & FUTEX_TID_MASK) == 0 || (seen & FUTEX_OWNER_DIED))
@@ -255,16 +269,17 @@ static bool reserve_slot(uint32_t index, uint32_t tenure, uint64_t keeper, uint6
 
     if (generation >= GENERATION_LIMIT)
         generation = 1;
-    if (!set_tenure(slot, tenure, TENURE(generation, RESERVED)))
+    if (!set_tenure(slot, tenure, TENURE(generation, CLAIMED)))
         return false;
     init_life(&slot->life);
-    /* Relaxed, all: the slot is ours alone until the member number is passed
-     * on by a fork or published by set_tenure. */
+    /* Relaxed, all: the slot is ours alone until it is published by set_tenure. */
     atomic_store_explicit(&slot->pid, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->born_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->keeper, keeper, memory_order_relaxed);
-    atomic_store_explicit(&slot->held_by_main_thread, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->holder, NOBODY_YET, memory_order_relaxed);
+    atomic_store_explicit(&slot->unasked, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->exit_recorded, 0, memory_order_relaxed);
+    set_tenure(slot, TENURE(generation, CLAIMED), TENURE(generation, RESERVED));
     /* Relaxed: a bound for walks, monotonic; a walk that misses the newest
      * slot is a walk that ran a moment earlier. */
     count = atomic_load_explicit(&registry->slot_count, memory_order_relaxed);
@@ -315,7 +330,9 @@ static bool move_in(uint64_t member)
         atomic_store_explicit(&registry->words_usable, 0, memory_order_relaxed);
     /* Release: pairs with the acquire in liveness_is_dead; whoever finds that
      * the main thread holds the mutex finds it held. */
-    atomic_store_explicit(&slot->held_by_main_thread, thread == getpid(), memory_order_release);
+    atomic_store_explicit(&slot->holder, thread == getpid() ? MAIN_THREAD : OTHER_THREAD,
+                          memory_order_release);
+    syscall(SYS_futex, &slot->holder, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
     atomic_store_explicit(&self, member, memory_order_relaxed);
     return true;
 }
@@ -431,8 +448,11 @@ void liveness_adopt(uint64_t member)
  * the parent's handler is not told whether there is a child. */
 uint64_t liveness_expected(void)
 {
-    if (adopting == 0 && liveness_self() != 0 && find_slot(liveness_self(), &adopting) == 0)
+    if (adopting == 0 && liveness_self() != 0 && find_slot(liveness_self(), &adopting) == 0) {
+        /* Relaxed: read by this process, or not before the fork. */
+        atomic_store_explicit(&slot_of(adopting)->unasked, 1, memory_order_relaxed);
         adopting_unasked = true;
+    }
     return adopting;
 }
 
