@@ -271,7 +271,8 @@ static bool reserve_slot(uint32_t index, uint32_t tenure, uint64_t keeper, uint6
         generation = 1;
     if (!set_tenure(slot, tenure, TENURE(generation, CLAIMED)))
         return false;
-    init_life(&slot->life);
+    if (tenure == 0)
+        init_life(&slot->life); /* later owners lock what the last one died with */
     /* Relaxed, all: the slot is ours alone until it is published by set_tenure. */
     atomic_store_explicit(&slot->pid, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->born_ns, 0, memory_order_relaxed);
@@ -324,7 +325,8 @@ static bool move_in(uint64_t member)
     atomic_store_explicit(&slot->born_ns, boot_time_ns(), memory_order_relaxed);
     if (!set_tenure(slot, TENURE(generation, RESERVED), TENURE(generation, LIVE)))
         return false;
-    pthread_mutex_lock(&slot->life);
+    if (pthread_mutex_lock(&slot->life) == EOWNERDEAD)
+        pthread_mutex_consistent(&slot->life);
     word = atomic_load_explicit(life_word(slot), memory_order_relaxed);
     if ((word & FUTEX_TID_MASK) != (uint32_t)thread)
         atomic_store_explicit(&registry->words_usable, 0, memory_order_relaxed);

@@ -27,6 +27,7 @@
 #include "park.h"
 
 #include "kill_point.h"
+#include "sanitizer.h"
 #include "snakefish.h"
 
 #include <errno.h>
@@ -38,14 +39,6 @@
 
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449
-#endif
-
-#if defined(__SANITIZE_THREAD__)
-#define UNDER_THREAD_SANITIZER
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define UNDER_THREAD_SANITIZER
-#endif
 #endif
 
 #define SPIN_LIMIT_NS 100000
@@ -231,7 +224,6 @@ bool park_slice_is_over(int64_t *slice_end_ns)
 
 /* ------------------------------------------------------------------ wake */
 
-/* ThreadSanitizer does not model fences; it does model a read-modify-write. */
 bool park_is_awaited(struct park_word *word)
 {
     uint64_t any = 0;

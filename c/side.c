@@ -13,8 +13,15 @@
  */
 #define _GNU_SOURCE
 #include "channel.h"
+#include "sanitizer.h"
 
 #include <time.h>
+
+#if defined(__GLIBC_PREREQ) && !defined(UNDER_THREAD_SANITIZER)
+#if __GLIBC_PREREQ(2, 30)
+#define HAS_CLOCKLOCK
+#endif
+#endif
 
 #define LOCK_SLICE_NS INT64_C(50000000)
 
@@ -40,7 +47,7 @@ static int lock_in_slice(pthread_mutex_t *lock)
 
     if (rc != EBUSY)
         return rc;
-#if defined(__GLIBC__) && defined(__GLIBC_PREREQ) && __GLIBC_PREREQ(2, 30)
+#ifdef HAS_CLOCKLOCK
     until_ns = sf_clock_now_ns() + LOCK_SLICE_NS;
     until.tv_sec = until_ns / 1000000000;
     until.tv_nsec = until_ns % 1000000000;
