@@ -261,7 +261,8 @@ int sf_channel_bind_sender(struct sf_channel *channel, const struct sf_process *
 
 size_t sf_channel_capacity(const struct sf_channel *channel)
 {
-    return channel->capacity;
+    /* Relaxed: a setting of this process. */
+    return atomic_load_explicit(&channel->released, memory_order_relaxed) ? 0 : channel->capacity;
 }
 
 size_t sf_channel_used(struct sf_channel *channel)

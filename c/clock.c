@@ -106,6 +106,7 @@ static int64_t read_both(uint64_t *ticks)
     uint64_t narrowest = UINT64_MAX;
     int64_t best_ns = 0;
 
+    *ticks = 0;
     for (int attempt = 0; attempt < 8; attempt++) {
         uint64_t before = sf_clock_ticks_serialized();
         int64_t now_ns = sf_clock_now_ns();

@@ -94,6 +94,16 @@ void *sf_message_data(struct sf_message *message)
     return message->is_large ? message->large.memory : message->small.memory;
 }
 
+uint64_t sf_message_count(const struct sf_message *message)
+{
+    return message->count;
+}
+
+int64_t sf_message_result(const struct sf_message *message)
+{
+    return message->result;
+}
+
 void sf_message_clear(struct sf_message *message)
 {
     message->is_large = 0;

@@ -15,6 +15,8 @@ struct sf_message {
     struct message_run small; /* SF_MESSAGE_INLINE bytes */
     struct message_run large; /* for larger messages; may be empty */
     int is_large;             /* where the last message lies */
+    uint64_t count;           /* messages received into it */
+    int64_t result;           /* of the last of them */
 };
 
 /* Take the large run out of a buffer, or a new one, with room for `size`

@@ -265,6 +265,10 @@ int64_t sf_channel_receive(struct sf_channel *channel, struct sf_message *messag
         return result;
     sf_message_clear(message);
     result = receive_message(channel, message, deadline_ns);
+    if (result >= 0) {
+        message->result = result;
+        message->count++;
+    }
     if (result >= 0 && !channel_goes_whole(channel, (uint64_t)result >> 8))
         park_wake(&channel->region->data, true); /* whom the stream kept away */
     channel_end_call(channel);

@@ -267,6 +267,12 @@ SF_API void sf_message_destroy(struct sf_message *message);
 #define SF_MESSAGE_INLINE ((size_t)128 << 10)
 SF_API void *sf_message_data(struct sf_message *message);
 
+/* How many messages were ever received into this buffer, and what the last one
+ * that was made sf_channel_receive return: for a caller that was interrupted
+ * before it could look at the result. */
+SF_API uint64_t sf_message_count(const struct sf_message *message);
+SF_API int64_t sf_message_result(const struct sf_message *message);
+
 /* Forget the message. Memory beyond 8 MiB goes back to the system. */
 SF_API void sf_message_clear(struct sf_message *message);
 
