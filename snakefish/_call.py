@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""Functions as users give them: what is under their wrappers, and checks.
+
+A mistake in a call shall be seen where the call is written down, not in a child
+that is started later.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Callable
+
+
+def bound_call(
+    f: Callable[..., Any], args: Iterable[Any], kwargs: Mapping[str, Any] | None
+) -> Callable[[], Any]:
+    """Return a function that calls *f* with these arguments.
+
+    Raises:
+        TypeError: *f* is not callable, or not with these arguments.
+    """
+    positional, named = tuple(args), dict(kwargs or {})
+    check_arguments(f, *positional, **named)
+    return functools.partial(f, *positional, **named)
+
+
+def check_arguments(f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Check that *f* can be called like this, as far as that can be known.
+
+    >>> check_arguments(lambda x: x, 1)
+    >>> check_arguments(lambda x: x)
+    Traceback (most recent call last):
+        ...
+    TypeError: missing a required argument: 'x'
+    """
+    if not callable(f):
+        raise TypeError(f"a function is needed, not {type(f).__name__}")
+    try:
+        signature = inspect.signature(f)
+    except (TypeError, ValueError):  # many builtins have none
+        return
+    signature.bind(*args, **kwargs)
+
+
+def is_generator_function(f: object) -> bool:
+    """Whether calling *f* makes a generator.
+
+    >>> def numbers(upto):
+    ...     yield from range(upto)
+    >>> is_generator_function(functools.partial(numbers, 3))
+    True
+    """
+    return any(inspect.isgeneratorfunction(layer) for layer in layers(f))
+
+
+def layers(function: Any) -> Iterator[Any]:
+    """Yield *function* and what is under its partials, wrappers, methods and objects.
+
+    >>> class Doubler:
+    ...     def __call__(self, x):
+    ...         return 2 * x
+    >>> doubler = Doubler()
+    >>> list(layers(functools.partial(doubler, 3)))[1:] == [doubler, Doubler.__call__]
+    True
+    """
+    seen: set[int] = set()
+    while id(function) not in seen:
+        seen.add(id(function))
+        yield function
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif hasattr(function, "__func__"):
+            function = function.__func__
+        elif not hasattr(function, "__globals__"):
+            function = getattr(type(function), "__call__", function)  # noqa: B004

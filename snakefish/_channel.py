@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: MIT
+"""The channel that users see: Python objects through a queue of messages."""
+
+from __future__ import annotations
+
+import operator
+from types import TracebackType
+from typing import Any
+
+from snakefish._clock import FOREVER, NOW, deadline_after
+from snakefish._codec import BYTEARRAY, BYTES, Payload, Received, decode, encode
+from snakefish._errors import (
+    ChannelAbandonedError,
+    ChannelEmptyError,
+    WaitTimeoutError,
+    refuse_pickling,
+)
+from snakefish._queue import MessageQueue
+
+DEFAULT_SIZE = 2 << 30
+_LARGEST_SIZE = 1 << 63
+
+
+class Channel:
+    """A queue of Python objects between processes, and between their threads.
+
+    *size* is how many bytes may wait in it, 2 GiB if not given. Address space is
+    reserved for them, memory is only used by what is waiting. Make the channel
+    before the children that use it are started:
+
+    >>> from snakefish import Channel, Thread
+    >>> channel = Channel()
+    >>> with Thread(lambda: channel.send_pyobj({"answer": 42})) as child:
+    ...     child.start()
+    ...     channel.receive_pyobj(True)
+    {'answer': 42}
+    >>> channel.dispose()
+
+    Any number of processes and threads may send and receive. Each message
+    arrives once, whole, and in the order in which its sender sent it, whoever
+    is killed meanwhile. A child that uses a channel has a handle of its own:
+    nothing that it does to that one disturbs its parent.
+
+    As a context manager it disposes itself at the end.
+
+    Raises:
+        TypeError: *size* is not an integer.
+        ValueError: *size* is not positive.
+        OverflowError: *size* is beyond every address.
+        MemoryError: There is no address space for it.
+    """
+
+    __slots__ = ("__weakref__", "_queue")
+
+    def __init__(self, size: int | None = None) -> None:
+        if size is None:
+            self._queue = MessageQueue(DEFAULT_SIZE, shrink=True, threads=True)
+        else:
+            self._queue = MessageQueue(_checked_size(size), threads=True)
+
+    # ---------------------------------------------------------------- sending
+
+    def send_pyobj(self, obj: object, block: bool = False, timeout: float | None = None) -> None:
+        """Send *obj*, as pickle would: what arrives is a copy.
+
+        Without *block* there must be room now. With it the call waits for room,
+        *timeout* seconds at most, and *obj* may even be larger than the channel
+        while somebody receives.
+
+        >>> with Channel(64) as channel:
+        ...     channel.send_pyobj("x" * 100)
+        Traceback (most recent call last):
+            ...
+        snakefish._errors.ChannelFullError: a message of 100 bytes can never fit into a \
+channel of 64 bytes
+
+        Raises:
+            OverflowError: There is no room; nothing was sent.
+            TimeoutError: There was no room within *timeout*; nothing was sent.
+            BrokenPipeError: The channel is closed, or nobody is left to receive.
+            RuntimeError: The channel is disposed, or its memory damaged.
+            Whatever pickling *obj* raises.
+        """
+        tag, data = encode(obj)
+        if not block:
+            self._queue.send(tag, data, NOW)
+        else:
+            self._send_patiently(tag, data, timeout)
+
+    def send_bytes(
+        self,
+        data: bytes | bytearray | memoryview,
+        block: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Send the bytes of *data*, any contiguous buffer, without pickling it.
+
+        >>> with Channel() as channel:
+        ...     channel.send_bytes(memoryview(b"raw"))
+        ...     channel.receive_bytes()
+        b'raw'
+
+        Raises:
+            TypeError: *data* has no buffer of bytes.
+            BufferError, ValueError: The buffer is not contiguous.
+            The same as `send_pyobj`, otherwise.
+        """
+        payload: Payload = data if type(data) is bytes else [memoryview(data).cast("B")]
+        if not block:
+            self._queue.send(BYTES, payload, NOW)
+        else:
+            self._send_patiently(BYTES, payload, timeout)
+
+    def _send_patiently(self, tag: int, data: Payload, timeout: float | None) -> None:
+        try:
+            self._queue.send(tag, data, deadline_after(timeout))
+        except OverflowError:
+            raise WaitTimeoutError(f"no room in the channel within {timeout} seconds") from None
+
+    # -------------------------------------------------------------- receiving
+
+    def receive_pyobj(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Receive the next object.
+
+        Without *block* it must be there already; with it the call waits, at most
+        *timeout* seconds.
+
+        >>> with Channel() as channel:
+        ...     channel.send_pyobj([1, 2])
+        ...     channel.receive_pyobj()
+        ...     channel.receive_pyobj(block=False)
+        Traceback (most recent call last):
+            ...
+        snakefish._errors.ChannelEmptyError: the channel is empty
+
+        Raises:
+            IndexError: Nothing is there, and *block* is false.
+            TimeoutError: Nothing came within *timeout*.
+            EOFError: The channel is closed and empty; or *block* is true and all the
+                other processes that could send have ended or closed their end.
+            RuntimeError: The channel is disposed, or its memory damaged.
+            MemoryError: There is no memory for the object; it stays in the channel.
+            Whatever unpickling the object raises; it is gone then.
+        """
+        received = None
+        try:
+            received = self._receive(block, timeout)
+            return decode(*received)
+        except KeyboardInterrupt:
+            if received is not None:
+                self._queue.put_back(*received)
+            raise
+
+    def receive_bytes(self, block: bool = True, timeout: float | None = None) -> bytes:
+        """Receive the next message, which `send_bytes` has sent, as bytes.
+
+        Raises:
+            TypeError: The message is an object that is not bytes; it stays in
+                the channel.
+            The same as `receive_pyobj`, otherwise.
+        """
+        tag, data = self._receive(block, timeout)
+        if tag in (BYTES, BYTEARRAY):
+            return bytes(data)
+        self._queue.put_back(tag, data)
+        raise TypeError("the next message is an object; receive_pyobj receives it")
+
+    def _receive(self, block: bool, timeout: float | None) -> tuple[int, Received]:
+        if not block:
+            deadline = NOW
+        elif timeout is None:
+            deadline = FOREVER
+        else:
+            deadline = deadline_after(timeout)
+        try:
+            received = self._queue.receive(deadline)
+        except ChannelAbandonedError:  # whoever does not wait may yet fork a sender
+            if block:
+                raise
+            received = None
+        if received is not None:
+            return received
+        if block:
+            raise WaitTimeoutError(f"nothing came within {timeout} seconds")
+        raise ChannelEmptyError("the channel is empty")
+
+    # ---------------------------------------------------------------- the end
+
+    def close(self) -> None:
+        """Close the channel for everybody.
+
+        What is in it can still be received; after that `receive_pyobj` raises
+        EOFError. Sending raises BrokenPipeError from now on.
+
+        >>> with Channel() as channel:
+        ...     channel.send_pyobj("last")
+        ...     channel.close()
+        ...     channel.receive_pyobj()
+        ...     channel.receive_pyobj()
+        Traceback (most recent call last):
+            ...
+        snakefish._errors.ChannelEndError: the channel is closed and empty
+
+        Raises:
+            RuntimeError: The channel is disposed.
+        """
+        self._queue.close()
+
+    def close_send(self) -> None:
+        """Declare that this process, and what it forks from now on, sends no more.
+
+        When every process has said so, or ended, receivers see the end.
+
+        Raises:
+            RuntimeError: The channel is disposed.
+        """
+        self._queue.close_send()
+
+    def close_receive(self) -> None:
+        """Declare that this process, and what it forks from now on, receives no more.
+
+        Raises:
+            RuntimeError: The channel is disposed.
+        """
+        self._queue.close_receive()
+
+    def dispose(self) -> None:
+        """Release this process's hold on the channel; any number of times.
+
+        Raises:
+            Nothing.
+        """
+        self._queue.release()
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.dispose()
+
+    # ---------------------------------------------------------------- looking
+
+    @property
+    def size(self) -> int:
+        """How many bytes may wait in the channel; 0 once it is disposed."""
+        return self._queue.capacity
+
+    @property
+    def used(self) -> int:
+        """How many bytes wait in the channel now, with a few for each message."""
+        return self._queue.used
+
+    @property
+    def committed(self) -> int:
+        """How much memory the channel occupies now, in bytes."""
+        return self._queue.committed
+
+    def __repr__(self) -> str:
+        if self.size:
+            return f"<Channel of {self.size} bytes, {self.used} used>"
+        return "<Channel, disposed>"
+
+    __reduce__ = refuse_pickling
+
+
+def _checked_size(size: int) -> int:
+    number = operator.index(size)
+    if number <= 0:
+        raise ValueError(f"the size of a channel must be positive, not {number}")
+    if number >= _LARGEST_SIZE:
+        raise OverflowError(f"no machine has a channel of {number} bytes")
+    return number

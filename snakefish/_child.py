@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""The life of a child, from the fork to `os._exit`.
+
+This is the only code that runs in a child before the user's, and the only one
+that leaves it. No path leads out: whatever is raised, a child ends in `_leave`
+and never returns into the frames that it inherited from its parent.
+
+    flush streams, fork | settle in | work | settle up | exit record, os._exit
+
+If the parent has threads, the standard streams get buffers of their own over the
+same descriptors: an inherited one may be locked for ever by a thread that was
+printing, and may hold text that the parent will print. It forgets the event loop that its
+parent was running. What multiprocessing would do in a child of its own is done
+here as well, at both ends: with only one of the two a `multiprocessing.Queue`
+silently loses what was put in it.
+
+The parent's atexit functions do not run, and nothing is collected: a full
+collection would copy most of the inherited heap.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # signal.signal is slower: it makes enums
+import contextlib
+import io
+import os
+import signal
+import sys
+import threading
+import warnings
+from typing import Any, Callable
+
+from snakefish._native import lib
+from snakefish._outcome import Outcome, raised, returned
+from snakefish._process import ChildProcess
+
+_PACKAGE = os.path.dirname(__file__)
+_FAILED = 1
+_SIGINT = int(signal.SIGINT)
+
+_PYPY = sys.implementation.name == "pypy"
+
+# The parent's buffers, kept for ever: finalizing one would flush it and close its descriptor.
+_inherited_buffers: list[Any] = []
+
+
+def spawn(
+    process: ChildProcess, work: Callable[[], int], report: Callable[[Outcome], None]
+) -> None:
+    """Fork *process*; return in the parent only.
+
+    The child does its *work*, which returns the exit status. What escapes from
+    there, or happens on the way there, is for *report*.
+
+    Raises:
+        StartError: There is no child.
+    """
+    status = _FAILED
+    try:
+        flush_streams()
+        buffers = _new_buffers()
+        if _fork(process):
+            return
+        try:
+            _settle_in(buffers)
+            status = work()
+        finally:
+            _settle_up()
+    except BaseException as error:
+        if process.is_owned():
+            raise
+        report(raised(error))
+    finally:
+        if not process.is_owned():
+            _leave(status)
+
+
+def capture(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
+    """Call *function* and return how it ended; nothing but its outcome gets out.
+
+    From its end on a Ctrl-C, which has nothing to interrupt any more, is
+    ignored: it could only lose the outcome.
+    """
+    try:
+        value = function(*args, **kwargs)
+        ignore_interrupts()
+    except BaseException as error:  # the contract: whatever f raises is its outcome
+        ignore_interrupts()
+        return raised(error)
+    return returned(value)
+
+
+def ignore_interrupts() -> None:
+    """Ignore SIGINT, in this process only: SIG_IGN would be inherited by exec."""
+    with contextlib.suppress(ValueError):  # not in the main thread
+        _signal.signal(_SIGINT, _ignore)
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """Handle a signal by doing nothing."""
+
+
+# ------------------------------------------------------------------- the fork
+
+
+def _fork(process: ChildProcess) -> int:
+    """Fork, after the warning that CPython 3.12 and later give about threads.
+
+    `os.fork` itself warns when the child exists; with warnings as errors that
+    would be too late.
+    """
+    if threading.active_count() == 1 or not _warns_about_threads():
+        return process.spawn()
+    _warn_about_threads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return process.spawn()
+
+
+def _warn_about_threads() -> None:
+    """Warn at the line of the user's that leads here."""
+    options: Any = {"skip_file_prefixes": (_PACKAGE,)}
+    warnings.warn(
+        f"This process (pid={os.getpid()}) is multi-threaded, use of fork() may lead to "
+        "deadlocks in the child.",
+        DeprecationWarning,
+        **options,
+    )
+
+
+def _warns_about_threads() -> bool:
+    return sys.implementation.name == "cpython" and sys.version_info >= (3, 12)
+
+
+def _new_buffers() -> list[tuple[io.TextIOWrapper, Any]]:
+    """Return each standard stream that the child shall renew, with its new buffer.
+
+    Where there are no other threads, nobody can have been printing.
+    """
+    buffers: list[tuple[io.TextIOWrapper, Any]] = []
+    for stream in (sys.stdout, sys.stderr) if threading.active_count() > 1 else ():
+        if type(stream) is io.TextIOWrapper:  # what a program replaced is its own business
+            with contextlib.suppress(AttributeError, OSError, ValueError):
+                buffers.append((stream, _buffer_like(stream.buffer)))
+    return buffers
+
+
+def _buffer_like(buffer: Any) -> Any:
+    """Return a buffer over the same descriptor; a raw file for a raw file, as with -u."""
+    fresh = io.FileIO(buffer.fileno(), "w", closefd=False)
+    fresh.name = getattr(buffer, "raw", buffer).name
+    return fresh if isinstance(buffer, io.FileIO) else io.BufferedWriter(fresh)
+
+
+def flush_streams() -> None:
+    """Flush the standard streams, where there are any that work."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+
+
+# -------------------------------------------------------------- settling in
+
+
+def _settle_in(buffers: list[tuple[io.TextIOWrapper, Any]]) -> None:
+    for stream, buffer in buffers:
+        _renew(stream, buffer)
+    _forget_event_loop()
+    _adopt_thread()
+    if "multiprocessing.util" in sys.modules:
+        _enter_multiprocessing()
+
+
+def _renew(stream: io.TextIOWrapper, buffer: Any) -> None:
+    """Give *stream* a new buffer; it stays the same object.
+
+    So logging handlers, and whoever else holds on to it, have the new one too.
+    """
+    _inherited_buffers.append(stream.buffer)
+    if _PYPY:  # what a thread has written there and not flushed stays the parent's
+        _wrap_again(stream, io.BytesIO())
+        stream.flush()
+    _wrap_again(stream, buffer)
+
+
+def _wrap_again(stream: io.TextIOWrapper, buffer: Any) -> None:
+    stream.__init__(  # type: ignore[misc]
+        buffer,
+        encoding=stream.encoding,
+        errors=stream.errors,
+        newline="\n",
+        line_buffering=stream.line_buffering,
+        write_through=getattr(stream, "write_through", False),
+    )
+
+
+def _forget_event_loop() -> None:
+    """Let `asyncio.run` work here, and signals not write into the parent's loop."""
+    with contextlib.suppress(ValueError):  # not in the main thread
+        _signal.set_wakeup_fd(-1)
+    asyncio: Any = sys.modules.get("asyncio")
+    if asyncio is not None:
+        asyncio._set_running_loop(None)
+
+
+def _adopt_thread() -> None:
+    """Correct the main thread's native id, which is still that of the parent's."""
+    thread: Any = threading.main_thread()
+    if hasattr(thread, "_set_native_id"):
+        thread._set_native_id()
+
+
+def _enter_multiprocessing() -> None:
+    """Do what `multiprocessing.process._bootstrap` does first."""
+    process: Any = sys.modules["multiprocessing.process"]
+    util: Any = sys.modules["multiprocessing.util"]
+    process._children = set()
+    util._finalizer_registry.clear()
+    util._run_after_forkers()
+
+
+# -------------------------------------------------------------- settling up
+
+
+def _settle_up() -> None:
+    ignore_interrupts()
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._exit_function()
+    shutdown: Any = threading._shutdown  # type: ignore[attr-defined]
+    shutdown()  # waits for threads that are not daemons
+    flush_streams()
+
+
+def _leave(status: int) -> None:
+    """End this process, whatever a signal handler raises meanwhile."""
+    try:
+        lib.sf_process_exiting(status)
+        os._exit(status)  # looked up now: coverage puts its own in that place
+    finally:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Every exception of the package, and the one place that reads codes of C.
+
+Each class has two parents, `SnakefishError` and the builtin that a reader of
+the standard library would expect, so both kinds of `except` work.
+
+C answers with negative errno values whose meaning depends on what was asked;
+`failure` looks the pair up and returns the exception to raise.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import NoReturn
+
+
+class SnakefishError(Exception):
+    """The base of all exceptions that this package defines."""
+
+
+class MisuseError(SnakefishError, RuntimeError):
+    """The object is not in a state in which this can be asked of it."""
+
+
+class StartError(SnakefishError, RuntimeError):
+    """No child could be forked; it may be tried again."""
+
+
+class ChildDiedError(SnakefishError, RuntimeError):
+    """A child ended before it had delivered what it was started for."""
+
+
+class StatusUnknownError(SnakefishError, RuntimeError):
+    """The child has ended and somebody else took its exit status away."""
+
+
+class RemoteError(SnakefishError, RuntimeError):
+    """An exception of a child that could not be brought over as itself."""
+
+
+class RemoteTraceback(SnakefishError):  # noqa: N818 - it is a cause, not an error
+    """The text of a traceback in a child; the `__cause__` of what it raised."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
+class WaitTimeoutError(SnakefishError, TimeoutError):
+    """The timeout passed; nothing was lost and the call can be repeated."""
+
+
+class ChannelFullError(SnakefishError, OverflowError):
+    """There is no room for the message; nothing of it was sent."""
+
+
+class ChannelEmptyError(SnakefishError, IndexError):
+    """There is no message, or no next value, yet."""
+
+
+class ChannelEndError(SnakefishError, EOFError):
+    """The channel is empty and closed, so nothing will come any more."""
+
+
+class ChannelAbandonedError(ChannelEndError):
+    """The channel is empty and all who could send have died or closed their end."""
+
+
+class ChannelBrokenError(SnakefishError, BrokenPipeError):
+    """The channel cannot be sent to: it is closed, or nobody is left to receive."""
+
+
+class ChannelDamagedError(SnakefishError, RuntimeError):
+    """The memory of the channel was overwritten by somebody."""
+
+
+class OutOfMemoryError(SnakefishError, MemoryError):
+    """The system has no memory, or no address space, for this."""
+
+
+_DISPOSED = "it has been disposed"
+_DAMAGED = "the channel's memory was overwritten"
+_NO_PLACE = "too many processes of this program are alive"
+
+_MEANINGS: dict[tuple[str, int], tuple[type[SnakefishError], str]] = {
+    ("create", errno.EAGAIN): (StartError, _NO_PLACE),
+    ("create", errno.ENOMEM): (OutOfMemoryError, "no memory or address space for it"),
+    ("create", errno.EINVAL): (OutOfMemoryError, "the size cannot be had"),
+    ("spawn", errno.EALREADY): (MisuseError, "it has already been started"),
+    ("send", errno.ENOBUFS): (ChannelFullError, "no room for a message of {size} bytes"),
+    ("send", errno.EMSGSIZE): (
+        ChannelFullError,
+        "a message of {size} bytes can never fit into a channel of {capacity} bytes",
+    ),
+    ("send", errno.ESHUTDOWN): (ChannelBrokenError, "the channel is closed"),
+    ("send", errno.EPIPE): (ChannelBrokenError, "no room, and nobody is left to make some"),
+    ("send", errno.EBADF): (MisuseError, _DISPOSED),
+    ("send", errno.EBADMSG): (ChannelDamagedError, _DAMAGED),
+    ("receive", errno.ESHUTDOWN): (ChannelEndError, "the channel is closed and empty"),
+    ("receive", errno.EPIPE): (ChannelAbandonedError, "nobody is left to send anything"),
+    ("receive", errno.EBADF): (MisuseError, _DISPOSED),
+    ("receive", errno.EBADMSG): (ChannelDamagedError, _DAMAGED),
+    ("receive", errno.ENOMEM): (OutOfMemoryError, "no memory to receive the message"),
+    ("wait", errno.EBADF): (MisuseError, _DISPOSED),
+    ("close", errno.EBADF): (MisuseError, _DISPOSED),
+    ("fileno", errno.EBADF): (MisuseError, _DISPOSED),
+}
+
+_OTHERWISE = {"create": StartError, "spawn": StartError}
+
+
+def failure(asked: str, code: int, **facts: object) -> SnakefishError:
+    """Return the exception that says what the negative *code* means.
+
+    *asked* is what was being done; *facts* fill the sentence.
+    """
+    kind, sentence = _MEANINGS.get((asked, -code), (None, ""))
+    if kind is None:
+        kind = _OTHERWISE.get(asked, MisuseError)
+        sentence = f"cannot {asked}: {os.strerror(-code)} (errno {-code})"
+    return kind(sentence.format(**facts))
+
+
+def refuse_pickling(self: object) -> NoReturn:
+    """Stand in for `__reduce__` in classes whose objects only a fork can copy."""
+    raise TypeError(f"a {type(self).__name__} cannot be pickled; a forked child inherits it")

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""map and starmap: a function over many items, on all cores."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import itertools
+import operator
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Callable, TypeVar, overload
+
+from snakefish import _chunks, _workers
+from snakefish._clock import deadline_after
+from snakefish._cores import usable_cores
+from snakefish._merging import Extract, Globals, Merge, merging
+from snakefish._progress import Progress, reporter
+from snakefish._task import Task
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# More children than this at a time gain nothing on any machine.
+_MOST_AT_ONCE = 256
+
+_OPTIONS = ("extract", "merge", "concurrency", "chunksize", "timeout", "progress")
+
+
+@overload
+def map(
+    f: Callable[[T], R],
+    args: Iterable[T],
+    concurrency: int = ...,
+    chunksize: int = ...,
+    *,
+    extract: Extract | None = ...,
+    merge: Merge | None = ...,
+    timeout: float | None = ...,
+    progress: Progress = ...,
+) -> list[R]: ...
+@overload
+def map(
+    f: Callable[[T], R],
+    args: Iterable[T],
+    extract: Extract,
+    merge: Merge,
+    concurrency: int = ...,
+    chunksize: int = ...,
+    *,
+    timeout: float | None = ...,
+    progress: Progress = ...,
+) -> list[R]: ...
+def map(f: Callable[[Any], Any], args: Iterable[Any], *rest: Any, **options: Any) -> list[Any]:
+    """Return `[f(x) for x in args]`, computed in parallel.
+
+    >>> from snakefish import map
+    >>> map(lambda x: x * x, range(5))
+    [0, 1, 4, 9, 16]
+
+    The signatures are `map(f, args, concurrency=0, chunksize=0)` and
+    `map(f, args, extract, merge, concurrency=0, chunksize=0)`; all of them may be
+    given as keywords. *concurrency* is how many children run at once, by
+    default the cores that this process may use. *chunksize* is how many items
+    a child takes at a time, by default what fits. *args* is read to its end
+    first; the items are inherited by the children and never pickled, results are.
+
+    With *extract* and *merge*, as in Thread, each chunk is a child of its own,
+    which sees the globals as they were at the call. They are merged in the order
+    of the items, whoever is done first:
+
+    >>> seen = []
+    >>> def square(x):
+    ...     seen.append(x)
+    ...     return x * x
+    >>> def extract(its_globals):
+    ...     return {"seen": seen}
+    >>> def merge(our_globals, extracted):
+    ...     seen.extend(extracted["seen"])
+    >>> map(square, [3, 4, 5], extract, merge, chunksize=1)
+    [9, 16, 25]
+    >>> seen
+    [3, 4, 5]
+
+    When *f* raises, the exception of the first such item surfaces, later items
+    are given up, and the changes to globals are those that the plain loop
+    would have made. *timeout* seconds are for the whole call. *progress* may be True,
+    for tqdm or a line on stderr, or a function that is called with (done, total).
+
+    Raises:
+        TypeError: *f* is not callable, *args* not iterable, a number not an
+            integer, or one of *extract* and *merge* is missing.
+        ValueError: A number is negative.
+        RuntimeError: A child died, with the items that it held, or a fork failed.
+        TimeoutError: It was not done within *timeout* seconds.
+        Whatever *f*, *extract* or *merge* raises.
+    """
+    return _run("map", functools.partial(builtins.map, f), f, list(args), rest, options)
+
+
+@overload
+def starmap(
+    f: Callable[..., R],
+    args: Iterable[Iterable[Any]],
+    concurrency: int = ...,
+    chunksize: int = ...,
+    *,
+    extract: Extract | None = ...,
+    merge: Merge | None = ...,
+    timeout: float | None = ...,
+    progress: Progress = ...,
+) -> list[R]: ...
+@overload
+def starmap(
+    f: Callable[..., R],
+    args: Iterable[Iterable[Any]],
+    extract: Extract,
+    merge: Merge,
+    concurrency: int = ...,
+    chunksize: int = ...,
+    *,
+    timeout: float | None = ...,
+    progress: Progress = ...,
+) -> list[R]: ...
+def starmap(
+    f: Callable[..., Any], args: Iterable[Iterable[Any]], *rest: Any, **options: Any
+) -> list[Any]:
+    """Return `[f(*x) for x in args]`, computed in parallel.
+
+    >>> from snakefish import starmap
+    >>> starmap(pow, [(2, 5), (3, 2)])
+    [32, 9]
+
+    Everything else is as in `map`.
+
+    Raises:
+        TypeError: An item cannot be unpacked.
+        The same as `map`, otherwise.
+    """
+    items = [tuple(item) for item in args]
+    return _run("starmap", functools.partial(itertools.starmap, f), f, items, rest, options)
+
+
+def _run(
+    name: str,
+    apply: Callable[[Sequence[Any]], Iterable[Any]],
+    f: object,
+    items: list[Any],
+    rest: tuple[Any, ...],
+    options: dict[str, Any],
+) -> list[Any]:
+    """Run a call of map or starmap, whose arguments after the second are *rest* and *options*."""
+    if not callable(f):
+        raise TypeError(f"{name} needs a function, not {type(f).__name__}")
+    given = _arguments(name, rest, options)
+    return _run_task(apply, f, items, sys._getframe(2).f_globals, **given)
+
+
+def _run_task(
+    apply: Callable[[Sequence[Any]], Iterable[Any]],
+    f: object,
+    items: list[Any],
+    caller: Globals,
+    *,
+    extract: Extract | None = None,
+    merge: Merge | None = None,
+    concurrency: int = 0,
+    chunksize: int = 0,
+    timeout: float | None = None,
+    progress: Progress = None,
+) -> list[Any]:
+    plan = merging(f, extract, merge, caller)
+    at_once = _number("concurrency", concurrency) or usable_cores()
+    size = min(_number("chunksize", chunksize), len(items))
+    deadline = deadline_after(timeout)
+    if not items:
+        return []
+    with reporter(progress, len(items)) as report:
+        task = Task(apply, items, min(at_once, len(items), _MOST_AT_ONCE), size, deadline, report)
+        return _workers.run(task) if plan is None else _chunks.run(task, plan)
+
+
+def _arguments(name: str, rest: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """Return all arguments by name: the third one says which form is meant."""
+    names = ["concurrency", "chunksize"]
+    if rest and callable(rest[0]):
+        names = ["extract", "merge", *names]
+    if len(rest) > len(names):
+        raise TypeError(f"{name} takes at most {len(names) + 2} arguments like these")
+    given = dict(zip(names, rest))
+    for option in options:
+        if option in given or option not in _OPTIONS:
+            problem = "twice" if option in given else "which it does not take"
+            raise TypeError(f"{name} got {option!r} {problem}")
+    return {**given, **options}
+
+
+def _number(name: str, value: int) -> int:
+    number = operator.index(value)
+    if number < 0:
+        raise ValueError(f"{name} must not be negative, like {number}")
+    return number

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: MIT
+"""map without merging: workers that take items from a shared counter.
+
+    counter --- ranges of indices --> workers --- blocks, failures --> parent
+
+Workers inherit the items and take as many at a time as last about a
+millisecond, so that an expensive item holds up nobody and a cheap one costs
+little. The counter hands out indices in order: when an item fails, all items
+before it are done or in somebody's hands, and the parent waits for those and
+for nothing else. So the failure with the lowest index wins, whoever is first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import struct
+from typing import Any
+
+from snakefish import _child
+from snakefish._clock import FOREVER, NOW, has_passed, monotonic_ns
+from snakefish._codec import Received, decode, encode
+from snakefish._counter import Counter
+from snakefish._errors import ChannelEndError, ChildDiedError, WaitTimeoutError
+from snakefish._outcome import RAISED, Outcome, exception_of, raised
+from snakefish._process import ChildProcess
+from snakefish._queue import MessageQueue
+from snakefish._task import Task, presentable
+
+_CAPACITY = 64 << 30
+_TAKE_NS = 1_000_000
+_GROWTH = 8
+_FAILURE = struct.Struct("<qq")
+_MISSING = object()
+
+
+def run(task: Task) -> list[Any]:
+    """Return the results of a *task*, in the order of its items.
+
+    Raises:
+        Whatever the function raised for the first item for which it raised.
+        ChildDiedError: A worker ended before its work.
+        WaitTimeoutError: The deadline came first.
+        StartError: A worker could not be forked.
+    """
+    crew = _Crew(task)
+    try:
+        crew.start()
+        return crew.results()
+    finally:
+        crew.dismiss()
+
+
+class _Crew:
+    """The workers of one call, and what they have delivered."""
+
+    def __init__(self, task: Task) -> None:
+        count = len(task.items)
+        self._task = task
+        self._counter = Counter(count, task.concurrency)
+        self._queue = MessageQueue(_CAPACITY, shrink=True, bound=True)
+        self._workers: list[ChildProcess] = []
+        self._excused: set[int] = set()  # whose end is no surprise
+        self._results: list[Any] = [_MISSING] * count
+        self._done = 0
+        self._limit = count  # only results before it are needed
+        self._missing = count  # as many of those are not here yet
+        self._failure: Received | None = None
+
+    # ---------------------------------------------------------- in the parent
+
+    def start(self) -> None:
+        """Fork the workers."""
+        for number in range(self._task.concurrency):
+            worker = ChildProcess(f"map worker {number + 1}")
+            self._workers.append(worker)
+            self._queue.bind(worker.create())
+            work = functools.partial(self._work, number)
+            _child.spawn(worker, work, functools.partial(self._send_last_words, number))
+
+    def results(self) -> list[Any]:
+        """Wait for all that is needed, and return it or raise what went wrong."""
+        while self._missing:
+            received = self._receive()
+            if received is not None:
+                self._take(*received)
+            elif has_passed(self._task.deadline):
+                raise WaitTimeoutError("map was not done in time")
+            else:
+                self._check_on_workers()
+        if self._failure is not None:
+            raise presentable(exception_of(self._failure))
+        for worker in self._workers:
+            if not worker.wait(self._task.deadline):
+                raise WaitTimeoutError(f"{worker} had not ended in time")
+        return self._results
+
+    def dismiss(self) -> None:
+        """End and reap whoever is left."""
+        for worker in self._workers:
+            worker.kill_if_running()
+        for worker in self._workers:
+            worker.release()
+        self._queue.release()
+
+    def _receive(self) -> tuple[int, Received] | None:
+        try:
+            return self._queue.receive(self._task.deadline, wakes=True)
+        except ChannelEndError:
+            for worker in self._workers:
+                worker.wait(FOREVER)  # all are dead, or about to be
+            self._check_on_workers()
+            raise ChildDiedError("every map worker has ended, and items are left") from None
+
+    def _take(self, tag: int, data: Received) -> None:
+        if tag & RAISED:
+            index, number = _FAILURE.unpack_from(data)
+            self._excused.add(number)
+            if index < self._limit:
+                self._stop_at(index, data[_FAILURE.size :])
+            return
+        first, values = decode(tag, data)
+        self._results[first : first + len(values)] = values
+        self._missing -= max(0, min(first + len(values), self._limit) - first)
+        self._done += len(values)
+        self._task.report(self._done)
+
+    def _stop_at(self, index: int, failure: Received) -> None:
+        """Note a failure: nothing from *index* on is needed, everything before it is."""
+        self._counter.stop()
+        self._failure, self._limit = failure, index
+        self._missing = sum(result is _MISSING for result in self._results[:index])
+        for number, worker in enumerate(self._workers):
+            if self._counter.held(number).start > index:
+                self._excused.add(number)
+                worker.kill_if_running()
+
+    def _check_on_workers(self) -> None:
+        """Raise if a worker has ended before its work."""
+        ended = {n: worker for n, worker in enumerate(self._workers) if worker.wait(NOW)}
+        if ended:
+            self._take_rest()  # what they have sent counts
+        for number in ended.keys() - self._excused:
+            held = self._counter.held(number)
+            if self._missing and (held or ended[number].exit_code != 0):
+                raise ChildDiedError(f"{ended[number].obituary()}; it held {_items(held)}")
+
+    def _take_rest(self) -> None:
+        with contextlib.suppress(ChannelEndError):
+            while True:
+                received = self._queue.receive(NOW)
+                if received is None:
+                    return
+                self._take(*received)
+
+    # ------------------------------------------------------------- in a worker
+
+    def _work(self, number: int) -> int:
+        want = self._task.chunksize or 1
+        while True:
+            began = monotonic_ns()
+            taken = self._counter.take(number, want)
+            if not taken or not self._do(number, taken):
+                return 0
+            if not self._task.chunksize:
+                want = self._wanted(len(taken), monotonic_ns() - began)
+
+    def _wanted(self, count: int, elapsed_ns: int) -> int:
+        """Return how many items to take next, if *count* lasted *elapsed_ns*."""
+        fair = self._counter.left() // (2 * self._task.concurrency)
+        return max(1, min(count * _TAKE_NS // max(elapsed_ns, 1), count * _GROWTH, fair))
+
+    def _do(self, number: int, taken: range) -> bool:
+        """Do the items *taken* and send what comes of it; False after a failure."""
+        values: list[Any] = []
+        failure: BaseException | None = None
+        try:
+            values.extend(self._task.apply(self._task.items[taken.start : taken.stop]))
+            if len(values) < len(taken):  # the builtin map takes that for its own end
+                raise StopIteration
+        except BaseException as error:  # the contract: it surfaces from map
+            failure = error
+        sent, refusal = self._send_values(taken.start, values)
+        failure = refusal or failure
+        if failure is not None:
+            self._send_failure(number, taken.start + sent, raised(failure))
+        return failure is None
+
+    def _send_values(self, first: int, values: list[Any]) -> tuple[int, BaseException | None]:
+        """Send *values*; if one cannot be pickled, those before it, and return why."""
+        refusal = None
+        try:
+            message = encode((first, values))
+        except BaseException as error:  # user code pickles
+            values, refusal = _before_refusal(values, error)
+            message = encode((first, values))
+        self._queue.send(*message, FOREVER)
+        return len(values), refusal
+
+    def _send_failure(self, number: int, index: int, outcome: Outcome) -> None:
+        data = _FAILURE.pack(index, number) + bytes(outcome.data)
+        self._queue.send(RAISED, data, FOREVER)
+
+    def _send_last_words(self, number: int, outcome: Outcome) -> None:
+        """Report what went wrong outside of the items, as of the first one held."""
+        self._send_failure(number, self._counter.held(number).start, outcome)
+
+
+def _before_refusal(values: list[Any], error: BaseException) -> tuple[list[Any], BaseException]:
+    """Return the *values* before the first that cannot be pickled, and why it cannot."""
+    for count, value in enumerate(values):
+        try:
+            encode(value)
+        except BaseException as refusal:  # user code pickles
+            return values[:count], refusal
+    return [], error  # only together they cannot
+
+
+def _items(held: range) -> str:
+    if not held:
+        return "no items"
+    return f"item {held.start}" if len(held) == 1 else f"items {held.start} to {held.stop - 1}"
