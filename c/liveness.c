@@ -349,6 +349,19 @@ static int settle(uint64_t member)
     return rc;
 }
 
+void liveness_reserve_again(uint64_t member)
+{
+    struct slot *slot = slot_of(member);
+    uint32_t generation = LIVENESS_GENERATION_OF(member);
+
+    /* Relaxed, all: nobody else changes a slot that its keeper still keeps;
+     * published by set_tenure, or before the next fork. */
+    atomic_store_explicit(&slot->pid, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->holder, NOBODY_YET, memory_order_relaxed);
+    atomic_store_explicit(&slot->exit_recorded, 0, memory_order_relaxed);
+    set_tenure(slot, TENURE(generation, LIVE), TENURE(generation, RESERVED));
+}
+
 void liveness_release(uint64_t member)
 {
     struct slot *slot = slot_of(member);

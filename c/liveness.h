@@ -38,6 +38,9 @@ uint64_t liveness_expected(void);
  * say so itself. */
 void liveness_set_pid(uint64_t member, pid_t pid);
 
+/* The child is dead and reaped, and another shall be forked in its place. */
+void liveness_reserve_again(uint64_t member);
+
 /* Give a slot back: its process was reaped, or never came to be. */
 void liveness_release(uint64_t member);
 

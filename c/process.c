@@ -207,21 +207,34 @@ static void begin_child(int own_read_end)
         arm(end);
 }
 
+/* The child was reaped by others before we could hold it: it has ended, and
+ * what is known of how is what it wrote itself. */
+static void note_early_end(struct sf_process *process)
+{
+    process->ending = liveness_exit_record(process->member, &process->status) ? 0 : -ENODATA;
+    process->state = ENDED;
+    liveness_release(process->member);
+}
+
 /* The child exists; from here on it is ours to reap. */
 static int begin_parent(struct sf_process *process, pid_t pid)
 {
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     int rc = pidfd < 0 ? -errno : 0;
 
-    if (rc < 0) {
+    if (rc < 0 && rc != -ESRCH) {
         kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);
+        liveness_reserve_again(process->member);
         return rc;
     }
-    liveness_set_pid(process->member, pid);
     process->pid = pid;
     process->pidfd = pidfd;
     process->state = SPAWNED;
+    if (rc == -ESRCH)
+        note_early_end(process);
+    else
+        liveness_set_pid(process->member, pid);
     return 0;
 }
 

@@ -127,7 +127,8 @@ SF_API int sf_process_kill(struct sf_process *process, int signal_number);
 SF_API int sf_process_pid(const struct sf_process *process);
 
 /* A descriptor that polls readable once the child has ended; -EINVAL before
- * the spawn, -EBADF after the release. The handle owns it. */
+ * the spawn, -EBADF after the release, or when others had reaped the child
+ * before it could be opened. The handle owns it. */
 SF_API int sf_process_fileno(const struct sf_process *process);
 
 /* Kill the child if it runs, reap it, close its descriptors. A status that was
