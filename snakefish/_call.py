@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from types import FunctionType
 from typing import Any, Callable
 
 
@@ -22,8 +23,20 @@ def bound_call(
         TypeError: *f* is not callable, or not with these arguments.
     """
     positional, named = tuple(args), dict(kwargs or {})
+    if type(f) is FunctionType and not positional and not named and _needs_nothing(f):
+        return f
     check_arguments(f, *positional, **named)
     return functools.partial(f, *positional, **named)
+
+
+def _needs_nothing(f: FunctionType) -> bool:
+    """Whether *f* plainly has no parameters: the usual case.
+
+    To find that out from a signature touches seventy pages of memory, each of
+    which has to be made writable again after a fork.
+    """
+    code = f.__code__
+    return not (code.co_argcount or code.co_kwonlyargcount or f.__dict__)
 
 
 def check_arguments(f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

@@ -92,8 +92,10 @@ def capture(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
 
 def ignore_interrupts() -> None:
     """Ignore SIGINT, in this process only: SIG_IGN would be inherited by exec."""
-    with contextlib.suppress(ValueError):  # not in the main thread
+    try:
         _signal.signal(_SIGINT, _ignore)
+    except ValueError:  # not in the main thread
+        pass
 
 
 def _ignore(_number: int, _frame: object) -> None:
@@ -155,8 +157,10 @@ def _buffer_like(buffer: Any) -> Any:
 def flush_streams() -> None:
     """Flush the standard streams, where there are any that work."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):
+        try:
             stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass
 
 
 # -------------------------------------------------------------- settling in
@@ -196,8 +200,10 @@ def _wrap_again(stream: io.TextIOWrapper, buffer: Any) -> None:
 
 def _forget_event_loop() -> None:
     """Let `asyncio.run` work here, and signals not write into the parent's loop."""
-    with contextlib.suppress(ValueError):  # not in the main thread
+    try:
         _signal.set_wakeup_fd(-1)
+    except ValueError:  # not in the main thread
+        pass
     asyncio: Any = sys.modules.get("asyncio")
     if asyncio is not None:
         asyncio._set_running_loop(None)

@@ -25,8 +25,8 @@ from snakefish._errors import MisuseError, StartError, StatusUnknownError, failu
 from snakefish._native import ffi, lib, take_fork_errors
 
 
-class State(enum.Enum):
-    """How far a process has come."""
+class State(str, enum.Enum):
+    """How far a process has come. A str, which is hashed and compared in C."""
 
     NEW = "new"
     RUNNING = "running"

@@ -30,7 +30,7 @@ _INLINE_CODES = (_INLINE + 1) << 8
 
 # What a queue weighs in the eyes of PyPy's garbage collector, which would let
 # thousands of dropped ones lie about if they seemed to cost nothing.
-_WEIGHT = 1 << 20
+_WEIGHT = 16 << 20
 
 _send = lib.sf_channel_send
 _receive = lib.sf_channel_receive

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""The documents: their Python runs, and what they point to exists."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+from scenario import run_program
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md"))
+SHELL = ("make ", "pip ", "python ", "git ", "$ ", "apt-get ", ".ci/")
+
+
+def code_blocks(text: str) -> list[str]:
+    """The Python among the indented and the fenced blocks of a document."""
+    fenced = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    indented = re.findall(r"(?:^(?: {4}.*)?\n)*^ {4}.*\n", text, flags=re.MULTILINE)
+    blocks = [textwrap.dedent(block).strip("\n") for block in [*fenced, *indented]]
+    return [block for block in blocks if not block.startswith(SHELL)]
+
+
+def test_python_of_the_readme_runs() -> None:
+    """The README's blocks, one after the other, are a program that ends well."""
+    blocks = code_blocks((ROOT / "README.md").read_text("utf-8"))
+    assert blocks
+    ended = run_program("\n".join(blocks), preamble="")
+    assert (ended.status, ended.complaint) == (0, "")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name: str) -> None:
+    """Every relative link of a document is a file of the project."""
+    text = (ROOT / name).read_text("utf-8")
+    targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
+    assert [target for target in targets if not (ROOT / target).exists()] == []

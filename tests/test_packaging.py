@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""What `import snakefish` gives, and what it does not do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from scenario import output_of
+
+import snakefish
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = {
+    "Channel",
+    "Generator",
+    "Thread",
+    "map",
+    "starmap",
+    "get_timestamp",
+    "get_timestamp_serialized",
+    "timestamp_to_ns",
+    "SnakefishError",
+    "__version__",
+}
+
+
+class TestNames:
+    """The public names."""
+
+    def test_all_promised_names_are_there(self) -> None:
+        """Every promised name exists and is in __all__."""
+        assert set(snakefish.__all__) >= NAMES
+        assert all(hasattr(snakefish, name) for name in snakefish.__all__)
+
+    def test_version_is_that_of_the_package(self) -> None:
+        """__version__ is the version in pyproject.toml."""
+        text = (ROOT / "pyproject.toml").read_text("utf-8")
+        assert f'version = "{snakefish.__version__}"' in text
+        assert re.fullmatch(r"\d+\.\d+\.\d+\S*", snakefish.__version__)
+
+    def test_public_names_are_documented(self) -> None:
+        """Whatever can be called has a docstring."""
+        for name in set(snakefish.__all__) - {"__version__"}:
+            assert getattr(snakefish, name).__doc__, name
+
+    def test_types_are_shipped(self) -> None:
+        """The package is marked as typed."""
+        assert (Path(snakefish.__file__).parent / "py.typed").exists()
+
+
+class TestImport:
+    """import snakefish."""
+
+    def test_does_nothing_but_define(self) -> None:
+        """No process, thread, handler, descriptor, mapping or output comes with the import."""
+        assert output_of(
+            """
+            import gc, os, signal, sys, threading
+            sys.path.append(os.environ["PYTHONPATH"].split(os.pathsep)[1])
+            from process_table import children, open_descriptors, shared_mappings
+            import pickle, struct, marshal, platform, functools, operator, traceback, typing
+            def handlers():
+                numbers = sorted(set(range(1, signal.NSIG)) & set(signal.valid_signals()))
+                return [signal.getsignal(number) for number in numbers]
+            import _cffi_backend
+            def now():
+                return (children(), set(open_descriptors()), shared_mappings(), handlers(),
+                        threading.active_count())
+            before = now()
+            import snakefish
+            assert now() == before, (before, now())
+            print("nothing")
+            """,
+            preamble="",
+        ) == ["nothing"]
+
+    def test_does_not_import_multiprocessing_or_asyncio(self) -> None:
+        """Large modules that the program itself does not use are not pulled in."""
+        assert output_of(
+            """
+            import sys
+            import snakefish
+            print(sorted({"multiprocessing", "asyncio", "tqdm", "numpy"} & set(sys.modules)))
+            """,
+            preamble="",
+        ) == ["[]"]
