@@ -71,7 +71,7 @@ class Channel:
         ...     channel.send_pyobj("x" * 100)
         Traceback (most recent call last):
             ...
-        snakefish._errors.ChannelFullError: a message of 100 bytes can never fit into a \
+        snakefish.ChannelFullError: a message of 100 bytes can never fit into a \
 channel of 64 bytes
 
         Raises:
@@ -131,7 +131,7 @@ channel of 64 bytes
         ...     channel.receive_pyobj(block=False)
         Traceback (most recent call last):
             ...
-        snakefish._errors.ChannelEmptyError: the channel is empty
+        snakefish.ChannelEmptyError: the channel is empty
 
         Raises:
             IndexError: Nothing is there, and *block* is false.
@@ -199,7 +199,7 @@ channel of 64 bytes
         ...     channel.receive_pyobj()
         Traceback (most recent call last):
             ...
-        snakefish._errors.ChannelEndError: the channel is closed and empty
+        snakefish.ChannelEndError: the channel is closed and empty
 
         Raises:
             RuntimeError: The channel is disposed.

@@ -18,6 +18,12 @@ from typing import NoReturn
 class SnakefishError(Exception):
     """The base of all exceptions that this package defines."""
 
+    __module__ = "snakefish"  # where users find it, and what a traceback shows
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        cls.__module__ = SnakefishError.__module__
+
 
 class MisuseError(SnakefishError, RuntimeError):
     """The object is not in a state in which this can be asked of it."""

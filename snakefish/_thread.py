@@ -97,7 +97,7 @@ class Thread:
         ...     thread.join()
         Traceback (most recent call last):
             ...
-        snakefish._errors.MisuseError: idler has not been started
+        snakefish.MisuseError: idler has not been started
 
         Raises:
             RuntimeError: It was not started, or waiting failed.
