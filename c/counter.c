@@ -36,7 +36,8 @@ int sf_counter_create(uint64_t limit, uint32_t takers, struct sf_counter **count
     size_t size = sizeof(struct sf_counter) + takers * sizeof(struct note);
     struct sf_counter *made;
 
-    if (takers == 0 || limit > INT64_MAX / 2)
+    /* However many takers overshoot the limit at once, `next` does not wrap. */
+    if (takers == 0 || limit > UINT64_C(1) << 48)
         return -EINVAL;
     made = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (made == MAP_FAILED)

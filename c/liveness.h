@@ -50,8 +50,9 @@ bool liveness_is_dead(uint64_t member);
 /* One more than the highest slot ever used: the bound of a walk over all. */
 uint32_t liveness_slot_count(void);
 
-/* A word that the kernel changes, and wakes a waiter of, when `member` dies,
- * with the value it has now; NULL when there is no such word to be had. */
+/* A word that changes, and of which a waiter is woken, when `member` dies, or
+ * when it has just come to life and there is a better word to watch; with the
+ * value it has now. NULL when there is no such word to be had. */
 _Atomic uint32_t *liveness_watch(uint64_t member, uint32_t *value);
 
 /* The member that a process handle stands for. Defined beside the handle. */

@@ -224,7 +224,10 @@ void channel_leave_outgoing(struct sf_channel *channel)
     if (rc < 0)
         return;
     channel_set_streaming_thread(channel, 0);
-    channel_abort_outgoing(channel);
+    if (channel->outgoing.message.written > 0)
+        channel_abort_outgoing(channel);
+    else
+        channel_set_stream(&channel->region->sending.stream, 0);
     channel_unlock_sending(channel);
 }
 

@@ -188,7 +188,8 @@ SF_API int sf_channel_bind_sender(struct sf_channel *channel, const struct sf_pr
  * the channel: it streams through while it is being received.
  *
  * After -EINTR part of a message may be under way. Call again from the same
- * thread with the same arguments, or call sf_channel_cancel.
+ * thread with the same arguments, or call sf_channel_cancel; until one of the
+ * two is done, other senders wait.
  *
  * Returns 0, or
  *   -ENOBUFS    there was no room in time; nothing was sent
@@ -283,7 +284,8 @@ SF_API void sf_message_clear(struct sf_message *message);
  * remembers which numbers each of its takers holds. */
 struct sf_counter;
 
-/* Make one for takers 0 to `takers` - 1. Returns 0, -EINVAL or -ENOMEM. */
+/* Make one for takers 0 to `takers` - 1. Returns 0, -ENOMEM, or -EINVAL for no
+ * taker at all or a limit beyond 2^48. */
 SF_API int sf_counter_create(uint64_t limit, uint32_t takers, struct sf_counter **counter);
 
 /* Take up to `want` consecutive numbers for `taker`, which thereby hands back

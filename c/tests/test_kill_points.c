@@ -275,13 +275,35 @@ static void wait_a_little(struct scene *scene, uint32_t sender)
     CHECK_EQUAL(receive_until(scene->channel, scene->message, in_ms(1)), -EAGAIN);
 }
 
+static void on_interruption(int number)
+{
+    (void)number;
+}
+
+/* A signal every millisecond: whatever waits for ever comes back soon. */
+static timer_t begin_interruptions(void)
+{
+    struct sigaction action = {.sa_handler = on_interruption};
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+    struct itimerspec every = {{0, 1000000}, {0, 1000000}};
+    timer_t timer;
+
+    CHECK_EQUAL(sigaction(SIGUSR1, &action, NULL), 0);
+    CHECK_EQUAL(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+    CHECK_EQUAL(timer_settime(timer, 0, &every, NULL), 0);
+    return timer;
+}
+
 /* Half a message, larger than the channel: both sides stop in the middle. */
 static void half_send(struct scene *scene)
 {
     unsigned char *data = make_filled((struct mark){2, 0, scene->capacity * 3});
+    timer_t timer = begin_interruptions();
 
-    CHECK_EQUAL(sf_channel_send(scene->channel, tag_of(2, 0), data, scene->capacity * 3, in_ms(2)),
-                -EINTR);
+    CHECK_EQUAL(
+        sf_channel_send(scene->channel, tag_of(2, 0), data, scene->capacity * 3, SF_FOREVER),
+        -EINTR);
+    timer_delete(timer);
     free(data);
 }
 
