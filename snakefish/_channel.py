@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import operator
-from types import TracebackType
 from typing import Any
 
 from snakefish._clock import FOREVER, NOW, deadline_after
@@ -13,15 +12,15 @@ from snakefish._errors import (
     ChannelAbandonedError,
     ChannelEmptyError,
     WaitTimeoutError,
-    refuse_pickling,
 )
 from snakefish._queue import MessageQueue
+from snakefish._resource import Resource
 
 DEFAULT_SIZE = 2 << 30
 _LARGEST_SIZE = 1 << 63
 
 
-class Channel:
+class Channel(Resource):
     """A queue of Python objects between processes, and between their threads.
 
     *size* is how many bytes may wait in it, 2 GiB if not given. Address space is
@@ -232,17 +231,6 @@ channel of 64 bytes
         """
         self._queue.release()
 
-    def __enter__(self) -> Channel:
-        return self
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        self.dispose()
-
     # ---------------------------------------------------------------- looking
 
     @property
@@ -264,8 +252,6 @@ channel of 64 bytes
         if self.size:
             return f"<Channel of {self.size} bytes, {self.used} used>"
         return "<Channel, disposed>"
-
-    __reduce__ = refuse_pickling
 
 
 def _checked_size(size: int) -> int:

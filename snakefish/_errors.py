@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NoReturn
 
 
 class SnakefishError(Exception):
@@ -125,8 +124,3 @@ def failure(asked: str, code: int, **facts: object) -> SnakefishError:
         kind = _OTHERWISE.get(asked, MisuseError)
         sentence = f"cannot {asked}: {os.strerror(-code)} (errno {-code})"
     return kind(sentence.format(**facts))
-
-
-def refuse_pickling(self: object) -> NoReturn:
-    """Stand in for `__reduce__` in classes whose objects only a fork can copy."""
-    raise TypeError(f"a {type(self).__name__} cannot be pickled; a forked child inherits it")

@@ -26,7 +26,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from types import TracebackType
 from typing import Any, Callable
 
 from snakefish._call import bound_call, is_generator_function
@@ -42,13 +41,13 @@ from snakefish._errors import (
     ChildDiedError,
     MisuseError,
     WaitTimeoutError,
-    refuse_pickling,
 )
 from snakefish._job import Job
 from snakefish._merging import Extract, Merge, merging
 from snakefish._outcome import END, Outcome, value_of
 from snakefish._process import STARTED, State
 from snakefish._queue import MessageQueue
+from snakefish._resource import Resource
 
 _STOP = 0
 _MOST = 255  # a tag is a byte
@@ -58,7 +57,7 @@ _VALUES_CAPACITY = 2 << 30
 _numbers = itertools.count(1)
 
 
-class Generator:
+class Generator(Resource):
     """A generator function *f* that runs in parallel, in a child forked for it.
 
     >>> from snakefish import Generator
@@ -296,21 +295,8 @@ class Generator:
         if self._stream is not None:
             self._stream.release()
 
-    def __enter__(self) -> Generator:
-        return self
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        self.dispose()
-
     def __repr__(self) -> str:
         return f"<snakefish.Generator {self._job.process}>"
-
-    __reduce__ = refuse_pickling
 
 
 def _item(tag: int, data: Received) -> Any:

@@ -8,21 +8,21 @@ import itertools
 import signal
 import sys
 from collections.abc import Iterable, Mapping
-from types import TracebackType
 from typing import Any, Callable
 
 from snakefish._call import bound_call
 from snakefish._child import capture
 from snakefish._clock import NOW, deadline_after
-from snakefish._errors import WaitTimeoutError, refuse_pickling
+from snakefish._errors import WaitTimeoutError
 from snakefish._job import Job
 from snakefish._merging import Extract, Merge, merging
 from snakefish._process import STARTED, State
+from snakefish._resource import Resource
 
 _numbers = itertools.count(1)
 
 
-class Thread:
+class Thread(Resource):
     """A call of *f* that runs in parallel, in a child process forked for it.
 
     The child has the whole state of the program as it was at `start`: closures,
@@ -205,18 +205,5 @@ class Thread:
         self._job.dispose()
         self._call = None
 
-    def __enter__(self) -> Thread:
-        return self
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        self.dispose()
-
     def __repr__(self) -> str:
         return f"<snakefish.Thread {self._job.process}>"
-
-    __reduce__ = refuse_pickling

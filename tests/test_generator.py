@@ -714,12 +714,12 @@ class TestJoin:
                 thread.start()
                 thread.join()
                 assert thread.get_result() == [0, 1, 2, 3]
+            assert computed.receive_pyobj() == 4
             with pytest.raises(TimeoutError):
                 generator.join(timeout=0.02)
             gate.open()
             generator.join()
             assert generator.get_exit_status() == 0
-            assert computed.receive_pyobj(False) == 4
             with pytest.raises((IndexError, EOFError)):
                 computed.receive_pyobj(False)
 

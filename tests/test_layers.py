@@ -16,7 +16,7 @@ LAYERS = [
     {"_job"},
     {"_child", "_merging", "_channel"},
     {"_process", "_queue", "_outcome"},
-    {"_codec", "_clock", "_counter", "_cores", "_call", "_task", "_progress"},
+    {"_codec", "_clock", "_counter", "_cores", "_call", "_task", "_progress", "_resource"},
     {"_errors"},
     {"_native"},
     {"_sf"},
