@@ -7,10 +7,11 @@ import operator
 from typing import Any
 
 from snakefish._clock import FOREVER, NOW, deadline_after
-from snakefish._codec import BYTEARRAY, BYTES, Payload, Received, decode, encode
+from snakefish._codec import BYTEARRAY, BYTES, DECODERS, ENCODING, Payload, Received, encode
 from snakefish._errors import (
     ChannelAbandonedError,
     ChannelEmptyError,
+    ChannelFullError,
     WaitTimeoutError,
 )
 from snakefish._queue import MessageQueue
@@ -81,10 +82,11 @@ channel of 64 bytes
             Whatever pickling *obj* raises.
         """
         tag, data = encode(obj)
-        if not block:
-            self._queue.send(tag, data, NOW)
-        else:
-            self._send_patiently(tag, data, timeout)
+        deadline = NOW if not block else FOREVER if timeout is None else deadline_after(timeout)
+        try:
+            self._queue.send(tag, data, deadline)
+        except ChannelFullError as error:
+            raise _no_room(error, block, timeout) from None
 
     def send_bytes(
         self,
@@ -105,16 +107,11 @@ channel of 64 bytes
             The same as `send_pyobj`, otherwise.
         """
         payload: Payload = data if type(data) is bytes else [memoryview(data).cast("B")]
-        if not block:
-            self._queue.send(BYTES, payload, NOW)
-        else:
-            self._send_patiently(BYTES, payload, timeout)
-
-    def _send_patiently(self, tag: int, data: Payload, timeout: float | None) -> None:
+        deadline = NOW if not block else FOREVER if timeout is None else deadline_after(timeout)
         try:
-            self._queue.send(tag, data, deadline_after(timeout))
-        except OverflowError:
-            raise WaitTimeoutError(f"no room in the channel within {timeout} seconds") from None
+            self._queue.send(BYTES, payload, deadline)
+        except ChannelFullError as error:
+            raise _no_room(error, block, timeout) from None
 
     # -------------------------------------------------------------- receiving
 
@@ -144,7 +141,8 @@ channel of 64 bytes
         received = None
         try:
             received = self._receive(block, timeout)
-            return decode(*received)
+            tag, data = received
+            return DECODERS[tag & ENCODING](data)
         except KeyboardInterrupt:
             if received is not None:
                 self._queue.put_back(*received)
@@ -261,3 +259,10 @@ def _checked_size(size: int) -> int:
     if number >= _LARGEST_SIZE:
         raise OverflowError(f"no machine has a channel of {number} bytes")
     return number
+
+
+def _no_room(error: ChannelFullError, block: bool, timeout: float | None) -> Exception:
+    """Return what a send raises that found no room: it was too late, if it could wait."""
+    if not block:
+        return error
+    return WaitTimeoutError(f"no room in the channel within {timeout} seconds")

@@ -58,8 +58,9 @@ def spawn(
     status = _FAILED
     try:
         flush_streams()
-        buffers = _new_buffers()
-        if _fork(process):
+        threaded = threading.active_count() > 1
+        buffers = _new_buffers() if threaded else []
+        if _fork(process, threaded):
             return
         try:
             _settle_in(buffers)
@@ -105,13 +106,13 @@ def _ignore(_number: int, _frame: object) -> None:
 # ------------------------------------------------------------------- the fork
 
 
-def _fork(process: ChildProcess) -> int:
+def _fork(process: ChildProcess, threaded: bool) -> int:
     """Fork, after the warning that CPython 3.12 and later give about threads.
 
     `os.fork` itself warns when the child exists; with warnings as errors that
     would be too late.
     """
-    if threading.active_count() == 1 or not _warns_about_threads():
+    if not (threaded and _warns_about_threads()):
         return process.spawn()
     _warn_about_threads()
     with warnings.catch_warnings():
@@ -137,10 +138,10 @@ def _warns_about_threads() -> bool:
 def _new_buffers() -> list[tuple[io.TextIOWrapper, Any]]:
     """Return each standard stream that the child shall renew, with its new buffer.
 
-    Where there are no other threads, nobody can have been printing.
+    Only other threads can have been printing.
     """
     buffers: list[tuple[io.TextIOWrapper, Any]] = []
-    for stream in (sys.stdout, sys.stderr) if threading.active_count() > 1 else ():
+    for stream in (sys.stdout, sys.stderr):
         if type(stream) is io.TextIOWrapper:  # what a program replaced is its own business
             with contextlib.suppress(AttributeError, OSError, ValueError):
                 buffers.append((stream, _buffer_like(stream.buffer)))

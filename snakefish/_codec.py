@@ -26,7 +26,7 @@ from pickle import PickleBuffer, dumps, loads
 from typing import Any, Callable, Union
 
 IN_PLACE = 0x80
-ENCODING = 0x8F
+ENCODING = 0x0F
 
 NONE, TRUE, FALSE, INT, BYTES, BYTEARRAY, STR, PICKLE, MARSHAL = range(9)
 PICKLE_BUFFERS = 9 | IN_PLACE
@@ -48,9 +48,7 @@ def encode(obj: object) -> tuple[int, Payload]:
     Raises:
         Whatever pickling *obj* raises.
     """
-    encoder = _ENCODERS.get(type(obj))
-    if encoder is None:
-        return _encode_pickle(obj)
+    encoder = _ENCODERS.get(type(obj), _encode_pickle)
     return encoder(obj)
 
 
@@ -60,7 +58,7 @@ def decode(tag: int, data: Received) -> Any:
     Raises:
         Whatever unpickling raises.
     """
-    return _DECODERS[tag & 15](data)
+    return DECODERS[tag & ENCODING](data)
 
 
 # ------------------------------------------------------------------- encoding
@@ -165,7 +163,7 @@ def _decode_buffers(data: Received) -> Any:
     return loads(pickled, buffers=buffers)
 
 
-_DECODERS: list[Callable[[Any], Any]] = [
+DECODERS: list[Callable[[Any], Any]] = [
     lambda _: None,
     lambda _: True,
     lambda _: False,

@@ -112,7 +112,6 @@ class ChildProcess:
         Raises:
             StartError: There is no child, and may be one at the next try.
         """
-        take_fork_errors()
         code = lib.sf_process_spawn(self._handle, lib.sf_fork_hook)
         if code > 0:
             self.pid = code

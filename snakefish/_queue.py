@@ -29,8 +29,11 @@ _INLINE: int = lib.SF_MESSAGE_INLINE
 _INLINE_CODES = (_INLINE + 1) << 8
 
 # What a queue weighs in the eyes of PyPy's garbage collector, which would let
-# thousands of dropped ones lie about if they seemed to cost nothing.
-_WEIGHT = 16 << 20
+# thousands of dropped ones lie about if they seemed to cost nothing. Users drop
+# channels; what the package makes for itself it releases, and a collection for
+# every few of those would cost ten times what a child does.
+_WEIGHT_OF_A_USERS = 16 << 20
+_WEIGHT_OF_OUR_OWN = 1 << 16
 
 _send = lib.sf_channel_send
 _receive = lib.sf_channel_receive
@@ -58,7 +61,8 @@ class MessageQueue:
         code = lib.sf_channel_create(capacity, flags, made)
         if code:
             raise failure("create", code)
-        self._handle = ffi.gc(made[0], lib.sf_channel_destroy, size=_WEIGHT)
+        weight = _WEIGHT_OF_A_USERS if threads else _WEIGHT_OF_OUR_OWN
+        self._handle = ffi.gc(made[0], lib.sf_channel_destroy, size=weight)
         self._kept: list[tuple[int, Any, Any, int]] = []
         self._threads = threads
         self._counts_self = False
@@ -119,7 +123,10 @@ class MessageQueue:
             kept = self._take_kept()
             if kept is not None:
                 return kept
-        loan = _borrow()
+        try:
+            loan = _shelf.pop()
+        except IndexError:
+            loan = _new_buffer()
         received = None
         code = _EAGAIN
         try:
@@ -223,11 +230,7 @@ def _check_close(code: int) -> None:
         raise failure("close", code)
 
 
-def _borrow() -> list[Any]:
-    try:
-        return _shelf.pop()
-    except IndexError:
-        pass
+def _new_buffer() -> list[Any]:
     made = ffi.new("struct sf_message **")
     code = lib.sf_message_create(made)
     if code:

@@ -16,7 +16,7 @@ from snakefish._clock import NOW, deadline_after
 from snakefish._errors import WaitTimeoutError
 from snakefish._job import Job
 from snakefish._merging import Extract, Merge, merging
-from snakefish._process import STARTED, State
+from snakefish._process import STARTED
 from snakefish._resource import Resource
 
 _numbers = itertools.count(1)
@@ -85,7 +85,6 @@ class Thread(Resource):
             RuntimeError: It was started before, or the fork failed; after a
                 failed fork it can be started again.
         """
-        self._job.process.require(State.NEW)
         self._job.start(functools.partial(capture, self._call))
 
     def join(self, timeout: float | None = None) -> None:
