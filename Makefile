@@ -24,7 +24,7 @@ C_WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wcast-qual -Wwrite
     -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wno-string-conversion -Werror
 
 .PHONY: help run run-cpython run-pypy test test-c test-py test-cpython test-pypy sanitize soak \
-    lint format clean
+    bench bench-cpython bench-pypy lint format clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -145,6 +145,16 @@ sanitize: $(ADDRESS_PROGRAMS) $(THREAD_PROGRAMS) ## the C tests under ASan, UBSa
 soak: build/c/kill/test_kill_points build/c/plain/test_storm ## SIGKILLs in the C library, SOAK times as many
 	timeout 7200 build/c/kill/test_kill_points $(SOAK)
 	timeout 7200 build/c/plain/test_storm $$((600 * $(SOAK)))
+
+# ----------------------------------------------------------------- benchmarks
+
+bench: bench-cpython bench-pypy ## ours, the peers and the limit, side by side, on CPython and PyPy
+
+bench-cpython: .venv/.installed
+	@.venv/bin/python benchmarks/quick.py
+
+bench-pypy: $(PYPY_INSTALLED)
+	$(if $(PYPY_INSTALLED),@.venv-pypy/bin/python benchmarks/quick.py,$(without_pypy))
 
 # --------------------------------------------------------------- Python tests
 
