@@ -386,6 +386,10 @@ int sf_process_wait(struct sf_process *process, int64_t deadline_ns, int *status
         return -EINVAL;
     case SPAWNED:
         rc = poll_ended(process, slice_ms(deadline_ns));
+        /* Dead, and the kernel is taking it apart: its memory goes before its
+         * status comes. It is over, so the answer is worth the moment. */
+        if (rc == 0 && liveness_is_dead(process->member))
+            rc = poll_ended(process, SLICE_MS);
         if (rc < 0)
             return rc;
         if (rc == 0)

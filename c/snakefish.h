@@ -100,6 +100,9 @@ SF_API int sf_process_spawn(struct sf_process *process, pid_t (*fork_function)(v
 /* Wait until the child has ended, reap it and decode how it ended: the exit
  * code, or -N after signal N.
  *
+ * A child that was killed a moment ago is waited for even at the deadline,
+ * while the kernel takes it apart: it has no more to say.
+ *
  * A status that another waitpid took away is recovered from the kernel
  * (PIDFD_GET_INFO) or from the record the child left in the control page.
  *

@@ -580,6 +580,23 @@ class TestExceptions:
         assert "37" in str(caught.value)
         assert not children()
 
+    def test_a_death_is_noticed_at_once(self, gate: Any) -> None:
+        """The best of five is well below the tenth of a second between two looks."""
+
+        def work(n: int) -> None:
+            if n == 1:
+                died.send_pyobj(time.monotonic())
+                os.kill(os.getpid(), 9)
+            gate.wait()
+
+        delays = []
+        with Channel() as died:
+            for _ in range(5):
+                with pytest.raises(RuntimeError):
+                    snakefish.map(work, range(2), concurrency=2, chunksize=1)
+                delays.append(time.monotonic() - died.receive_pyobj())
+        assert min(delays) < 0.05
+
     def test_a_worker_that_dies_in_a_chunk_names_the_chunk(self) -> None:
         """All the items that the worker held are named."""
 

@@ -480,6 +480,35 @@ static void a_child_gone_before_the_fork_returned_is_a_child_that_ended(void)
     CHECK_EQUAL(end_peer(process), 31);
 }
 
+/* Much memory takes the kernel a while to free, and the status comes after. */
+static void hold_much_memory(void *ready)
+{
+    size_t size = (size_t)256 << 20;
+    unsigned char *memory = malloc(size);
+
+    memset(memory, 1, size);
+    atomic_store((_Atomic int *)ready, 1);
+    stay_forever(NULL);
+}
+
+static void a_dead_child_has_ended_while_its_memory_goes(void)
+{
+    _Atomic int *ready =
+        mmap(NULL, sizeof *ready, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct sf_process *process = start_peer(hold_much_memory, (void *)ready);
+    int status = 0;
+
+    while (!atomic_load(ready))
+        sched_yield();
+    CHECK_EQUAL(sf_process_kill(process, SIGKILL), 0);
+    while (!liveness_is_dead(liveness_member_of(process)))
+        sched_yield();
+    CHECK_EQUAL(sf_process_wait(process, SF_NOW, &status), 0);
+    CHECK_EQUAL(status, -SIGKILL);
+    sf_process_destroy(process);
+    munmap((void *)ready, sizeof *ready);
+}
+
 static void a_child_of_somebody_else_is_left_alone(void)
 {
     int status;
@@ -687,6 +716,7 @@ int main(void)
     RUN(a_stolen_signal_is_recovered_or_said_to_be_unknown);
     RUN(ignored_child_signals_lose_no_status);
     RUN(a_child_gone_before_the_fork_returned_is_a_child_that_ended);
+    RUN(a_dead_child_has_ended_while_its_memory_goes);
     RUN(a_child_of_somebody_else_is_left_alone);
     RUN(a_release_kills_and_reaps);
     RUN(a_stopped_child_is_released_too);
