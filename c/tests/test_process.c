@@ -493,9 +493,9 @@ static void hold_much_memory(void *ready)
 
 static void a_dead_child_has_ended_while_its_memory_goes(void)
 {
-    _Atomic int *ready =
-        mmap(NULL, sizeof *ready, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    struct sf_process *process = start_peer(hold_much_memory, (void *)ready);
+    void *page = mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    _Atomic int *ready = page;
+    struct sf_process *process = start_peer(hold_much_memory, page);
     int status = 0;
 
     while (!atomic_load(ready))
@@ -506,7 +506,7 @@ static void a_dead_child_has_ended_while_its_memory_goes(void)
     CHECK_EQUAL(sf_process_wait(process, SF_NOW, &status), 0);
     CHECK_EQUAL(status, -SIGKILL);
     sf_process_destroy(process);
-    munmap((void *)ready, sizeof *ready);
+    munmap(page, sizeof(int));
 }
 
 static void a_child_of_somebody_else_is_left_alone(void)
