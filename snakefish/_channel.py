@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Callable
 
 from snakefish._clock import FOREVER, NOW, deadline_after
-from snakefish._codec import BYTEARRAY, BYTES, DECODERS, ENCODING, Payload, Received, encode
+from snakefish._codec import BYTEARRAY, BYTES, DECODERS, ENCODING, Payload, encode
 from snakefish._errors import (
     ChannelAbandonedError,
     ChannelEmptyError,
@@ -16,6 +17,11 @@ from snakefish._errors import (
 )
 from snakefish._queue import MessageQueue
 from snakefish._resource import Resource
+
+# What receive_bytes takes: a message of another kind has no decoder here.
+_BYTES_DECODERS = [
+    decoder if tag in (BYTES, BYTEARRAY) else None for tag, decoder in enumerate(DECODERS)
+]
 
 DEFAULT_SIZE = 2 << 30
 _LARGEST_SIZE = 1 << 63
@@ -138,15 +144,7 @@ channel of 64 bytes
             MemoryError: There is no memory for the object; it stays in the channel.
             Whatever unpickling the object raises; it is gone then.
         """
-        received = None
-        try:
-            received = self._receive(block, timeout)
-            tag, data = received
-            return DECODERS[tag & ENCODING](data)
-        except KeyboardInterrupt:
-            if received is not None:
-                self._queue.put_back(*received)
-            raise
+        return self._receive(block, timeout, DECODERS)
 
     def receive_bytes(self, block: bool = True, timeout: float | None = None) -> bytes:
         """Receive the next message, which `send_bytes` has sent, as bytes.
@@ -156,30 +154,36 @@ channel of 64 bytes
                 the channel.
             The same as `receive_pyobj`, otherwise.
         """
-        tag, data = self._receive(block, timeout)
-        if tag in (BYTES, BYTEARRAY):
-            return bytes(data)
-        self._queue.put_back(tag, data)
-        raise TypeError("the next message is an object; receive_pyobj receives it")
+        data: bytes = self._receive(block, timeout, _BYTES_DECODERS)
+        return data
 
-    def _receive(self, block: bool, timeout: float | None) -> tuple[int, Received]:
-        if not block:
-            deadline = NOW
-        elif timeout is None:
-            deadline = FOREVER
-        else:
-            deadline = deadline_after(timeout)
+    def _receive(
+        self, block: bool, timeout: float | None, decoders: Sequence[Callable[[Any], Any] | None]
+    ) -> Any:
+        """Receive the next message and decode it; keep one that is not for these *decoders*.
+
+        A Ctrl-C that comes when the message is here already puts it back.
+        """
+        received = None
+        deadline = NOW if not block else FOREVER if timeout is None else deadline_after(timeout)
         try:
             received = self._queue.receive(deadline)
-        except ChannelAbandonedError:  # whoever does not wait may yet fork a sender
-            if block:
-                raise
-            received = None
+            if received is not None:
+                tag, data = received
+                decoder = decoders[tag & ENCODING]
+                if decoder is not None:
+                    return decoder(data)
+                self._queue.put_back(tag, data)
+        except KeyboardInterrupt:
+            if received is not None:
+                self._queue.put_back(*received)
+            raise
+        except ChannelAbandonedError:
+            if block or received is not None:
+                raise  # whoever does not wait may yet fork a sender
         if received is not None:
-            return received
-        if block:
-            raise WaitTimeoutError(f"nothing came within {timeout} seconds")
-        raise ChannelEmptyError("the channel is empty")
+            raise TypeError("the next message is an object; receive_pyobj receives it")
+        raise _nothing(block, timeout)
 
     # ---------------------------------------------------------------- the end
 
@@ -266,3 +270,10 @@ def _no_room(error: ChannelFullError, block: bool, timeout: float | None) -> Exc
     if not block:
         return error
     return WaitTimeoutError(f"no room in the channel within {timeout} seconds")
+
+
+def _nothing(block: bool, timeout: float | None) -> Exception:
+    """Return what a receive raises that found nothing."""
+    if block:
+        return WaitTimeoutError(f"nothing came within {timeout} seconds")
+    return ChannelEmptyError("the channel is empty")

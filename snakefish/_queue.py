@@ -138,7 +138,10 @@ class MessageQueue:
                 return received
             if code < 0 and not (wakes and code == _EINTR):
                 code = self._persist(code, _receive, loan[0], deadline)
-            received = _materialize(loan, code)
+            if code >= 0:
+                received = _copied(loan, code)
+                loan[2] += 1
+            _give_back(loan, code)
         except BaseException:
             self._keep(received, loan)
             raise
@@ -164,7 +167,11 @@ class MessageQueue:
         pid, received, loan, code = self._kept.pop(0)
         if pid != os.getpid():
             return None
-        return received if received is not None else _materialize(loan, code)
+        kept: tuple[int, Received] = received or _copied(loan, code)
+        if received is None:
+            loan[2] += 1
+            _give_back(loan, code)
+        return kept
 
     # ---------------------------------------------------------------- waiting
 
@@ -239,18 +246,25 @@ def _new_buffer() -> list[Any]:
     return [message, ffi.buffer(lib.sf_message_data(message), _INLINE), 0]
 
 
-def _materialize(loan: list[Any], code: int) -> tuple[int, Received] | None:
-    """Return the message that a receive answering *code* left, and end the loan."""
-    if code < 0:
-        _shelf.append(loan)
-        return None
+def _copied(loan: list[Any], code: int) -> tuple[int, Received]:
+    """Return the message that a receive answering *code* left in a buffer.
+
+    One that is used in place is not copied, and holds on to the buffer.
+    """
     message, size = loan[0], code >> 8
     data = lib.sf_message_data(message)
-    loan[2] += 1
-    if code & IN_PLACE and size > _INLINE:
+    if _is_in_place(code):
         # The "destructor" only holds on to the message while its bytes are in use.
         return code & 255, memoryview(ffi.buffer(ffi.gc(data, lambda _: message), size))
-    received = code & 255, ffi.buffer(data, size)[:]
-    lib.sf_message_clear(message)
-    _shelf.append(loan)
-    return received
+    return code & 255, ffi.buffer(data, size)[:]
+
+
+def _give_back(loan: list[Any], code: int) -> None:
+    """End the loan of a buffer, unless its message is used in place."""
+    if not _is_in_place(code):
+        lib.sf_message_clear(loan[0])
+        _shelf.append(loan)
+
+
+def _is_in_place(code: int) -> bool:
+    return code >= 0 and bool(code & IN_PLACE) and code >> 8 > _INLINE
