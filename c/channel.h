@@ -135,6 +135,7 @@ void channel_init_lock(pthread_mutex_t *lock);
 /* Take one side of the channel, mending what a holder that died left. Returns
  * 0; -EINTR when a stopped process holds it for longer than a slice; -EBADMSG. */
 int channel_lock_sending(struct sf_channel *channel);
+int channel_try_lock_sending(struct sf_channel *channel); /* -EINTR when it is held */
 int channel_lock_receiving(struct sf_channel *channel);
 void channel_unlock_sending(struct sf_channel *channel);
 void channel_unlock_receiving(struct sf_channel *channel);

@@ -61,32 +61,40 @@ static int lock_in_slice(pthread_mutex_t *lock)
 #endif
 }
 
-int channel_lock_sending(struct sf_channel *channel)
+/* What taking a lock came to: mend what its holder left if it died, and say it
+ * in our terms. */
+static int settle(struct ring *ring, pthread_mutex_t *lock, void (*recover)(struct ring *), int rc)
 {
-    pthread_mutex_t *lock = &channel->region->sending.lock;
-    int rc = lock_in_slice(lock);
-
     if (rc == EOWNERDEAD) {
         SF_KILL_POINT();
-        ring_recover_sender(&channel->ring);
+        recover(ring);
         SF_KILL_POINT();
         rc = pthread_mutex_consistent(lock);
     }
-    return rc == ETIMEDOUT ? -EINTR : rc == 0 ? 0 : -EBADMSG;
+    if (rc == ETIMEDOUT || rc == EBUSY)
+        return -EINTR;
+    return rc == 0 ? 0 : -EBADMSG;
+}
+
+int channel_lock_sending(struct sf_channel *channel)
+{
+    pthread_mutex_t *lock = &channel->region->sending.lock;
+
+    return settle(&channel->ring, lock, ring_recover_sender, lock_in_slice(lock));
+}
+
+int channel_try_lock_sending(struct sf_channel *channel)
+{
+    pthread_mutex_t *lock = &channel->region->sending.lock;
+
+    return settle(&channel->ring, lock, ring_recover_sender, pthread_mutex_trylock(lock));
 }
 
 int channel_lock_receiving(struct sf_channel *channel)
 {
     pthread_mutex_t *lock = &channel->region->receiving.lock;
-    int rc = lock_in_slice(lock);
 
-    if (rc == EOWNERDEAD) {
-        SF_KILL_POINT();
-        ring_recover_receiver(&channel->ring);
-        SF_KILL_POINT();
-        rc = pthread_mutex_consistent(lock);
-    }
-    return rc == ETIMEDOUT ? -EINTR : rc == 0 ? 0 : -EBADMSG;
+    return settle(&channel->ring, lock, ring_recover_receiver, lock_in_slice(lock));
 }
 
 void channel_unlock_sending(struct sf_channel *channel)

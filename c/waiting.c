@@ -57,16 +57,8 @@ bool channel_has_space(void *subject)
 /* Give recycled segments back while nothing happens. */
 static void trim_when_idle(struct sf_channel *channel)
 {
-    int rc;
-
-    if (!channel_is_empty(channel) || !ring_is_warm(&channel->ring))
-        return;
-    rc = pthread_mutex_trylock(&channel->region->sending.lock);
-    if (rc == EOWNERDEAD) {
-        ring_recover_sender(&channel->ring);
-        rc = pthread_mutex_consistent(&channel->region->sending.lock);
-    }
-    if (rc != 0)
+    if (!channel_is_empty(channel) || !ring_is_warm(&channel->ring) ||
+        channel_try_lock_sending(channel) < 0)
         return;
     if (channel_is_empty(channel))
         ring_trim(&channel->ring);
