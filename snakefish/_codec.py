@@ -33,7 +33,6 @@ PICKLE_BUFFERS = 9 | IN_PLACE
 
 Received = Union[bytes, memoryview]
 Payload = Union[bytes, "list[Any]"]
-Encoded = "tuple[int, Payload]"
 
 _INT = struct.Struct("<q")
 _HEAD = struct.Struct("<qq")

@@ -261,9 +261,11 @@ def _copied(loan: list[Any], code: int) -> tuple[int, Received]:
 
 def _give_back(loan: list[Any], code: int) -> None:
     """End the loan of a buffer, unless its message is used in place."""
-    if not _is_in_place(code):
+    if _is_in_place(code):
+        return
+    if code >= 0:
         lib.sf_message_clear(loan[0])
-        _shelf.append(loan)
+    _shelf.append(loan)
 
 
 def _is_in_place(code: int) -> bool:
