@@ -53,6 +53,8 @@ def check_arguments(f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     try:
         signature = inspect.signature(f)
     except (TypeError, ValueError):  # many builtins have none
+        if isinstance(f, functools.partial):  # nor has one whose own arguments do not fit
+            check_arguments(f.func, *f.args, **f.keywords)
         return
     signature.bind(*args, **kwargs)
 

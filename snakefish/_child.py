@@ -27,14 +27,13 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from typing import Any, Callable
 
+from snakefish import _fork_safety, _stacks
 from snakefish._native import lib
 from snakefish._outcome import Outcome, raised, returned
 from snakefish._process import ChildProcess
 
-_PACKAGE = os.path.dirname(__file__)
 _FAILED = 1
 _SIGINT = int(signal.SIGINT)
 
@@ -54,16 +53,18 @@ def spawn(
 
     Raises:
         StartError: There is no child.
+        ForkSafetyWarning: There are threads, and the user wants that to be an
+            error. There is no child.
     """
     status = _FAILED
     try:
         flush_streams()
-        threaded = threading.active_count() > 1
-        buffers = _new_buffers() if threaded else []
-        if _fork(process, threaded):
+        threaded = _fork_safety.warn_if_threaded()
+        buffers = _new_buffers() if threaded and threading.active_count() > 1 else []
+        if _fork_safety.spawn_quietly(process.spawn) if threaded else process.spawn():
             return
         try:
-            _settle_in(buffers)
+            _settle_in(process, buffers)
             status = work()
         finally:
             _settle_up()
@@ -103,49 +104,28 @@ def _ignore(_number: int, _frame: object) -> None:
     """Handle a signal by doing nothing."""
 
 
-# ------------------------------------------------------------------- the fork
-
-
-def _fork(process: ChildProcess, threaded: bool) -> int:
-    """Fork, after the warning that CPython 3.12 and later give about threads.
-
-    `os.fork` itself warns when the child exists; with warnings as errors that
-    would be too late.
-    """
-    if not (threaded and _warns_about_threads()):
-        return process.spawn()
-    _warn_about_threads()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return process.spawn()
-
-
-def _warn_about_threads() -> None:
-    """Warn at the line of the user's that leads here."""
-    options: Any = {"skip_file_prefixes": (_PACKAGE,)}
-    warnings.warn(
-        f"This process (pid={os.getpid()}) is multi-threaded, use of fork() may lead to "
-        "deadlocks in the child.",
-        DeprecationWarning,
-        **options,
-    )
-
-
-def _warns_about_threads() -> bool:
-    return sys.implementation.name == "cpython" and sys.version_info >= (3, 12)
+# ------------------------------------------------------- the standard streams
 
 
 def _new_buffers() -> list[tuple[io.TextIOWrapper, Any]]:
-    """Return each standard stream that the child shall renew, with its new buffer.
+    """Return each stream that the child shall renew, with its new buffer.
 
-    Only other threads can have been printing.
+    Only other threads can have been printing or logging.
     """
     buffers: list[tuple[io.TextIOWrapper, Any]] = []
-    for stream in (sys.stdout, sys.stderr):
+    streams = {id(stream): stream for stream in (sys.stdout, sys.stderr, *_log_streams())}
+    for stream in streams.values():
         if type(stream) is io.TextIOWrapper:  # what a program replaced is its own business
             with contextlib.suppress(AttributeError, OSError, ValueError):
                 buffers.append((stream, _buffer_like(stream.buffer)))
     return buffers
+
+
+def _log_streams() -> list[Any]:
+    """Return what logging's handlers write to."""
+    logging: Any = sys.modules.get("logging")
+    handlers = [reference() for reference in logging._handlerList] if logging is not None else []
+    return [getattr(handler, "stream", None) for handler in handlers]
 
 
 def _buffer_like(buffer: Any) -> Any:
@@ -167,9 +147,11 @@ def flush_streams() -> None:
 # -------------------------------------------------------------- settling in
 
 
-def _settle_in(buffers: list[tuple[io.TextIOWrapper, Any]]) -> None:
+def _settle_in(process: ChildProcess, buffers: list[tuple[io.TextIOWrapper, Any]]) -> None:
+    _stacks.settle_in(process.place)
     for stream, buffer in buffers:
         _renew(stream, buffer)
+    _forget_imports()
     _forget_event_loop()
     _adopt_thread()
     if "multiprocessing.util" in sys.modules:
@@ -197,6 +179,26 @@ def _wrap_again(stream: io.TextIOWrapper, buffer: Any) -> None:
         line_buffering=stream.line_buffering,
         write_through=getattr(stream, "write_through", False),
     )
+
+
+def _forget_imports() -> None:
+    """Let modules be imported from the start that a thread of the parent was importing.
+
+    That thread is not here to come to the end of it, nor to let go of the locks.
+    """
+    bootstrap: Any = sys.modules["_frozen_importlib"]
+    for name, reference in list(bootstrap._module_locks.items()):
+        lock = reference()
+        if lock is None:
+            continue
+        if lock.owner == threading.get_ident():  # this process is itself importing
+            lock.lock = bootstrap._ModuleLock(name).lock
+            continue
+        bootstrap._module_locks.pop(name, None)
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if getattr(spec, "_initializing", False):
+            for module in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
+                del sys.modules[module]
 
 
 def _forget_event_loop() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-_CGROUPS = "/sys/fs/cgroup"
+from snakefish._cgroup import places, text
 
 
 def usable_cores() -> int:
@@ -23,7 +23,7 @@ def usable_cores() -> int:
 
 def _allowed_cores() -> int:
     """Return how many cores the affinity mask has; PyPy 3.9 has no sched_getaffinity."""
-    for line in _text("/proc/self/status").splitlines():
+    for line in text("/proc/self/status").splitlines():
         name, _, mask = line.partition(":")
         if name == "Cpus_allowed":
             return bin(int(mask.replace(",", ""), 16)).count("1")
@@ -33,44 +33,25 @@ def _allowed_cores() -> int:
 def _quotas() -> list[tuple[int, int]]:
     """Return (quota, period) of each cgroup around this process that has one."""
     found = []
-    for line in _text("/proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            found += [_quota_v2(group) for group in _groups(_CGROUPS, path)]
-        elif "cpu" in controllers.split(","):
-            found += [_quota_v1(group) for group in _groups(_CGROUPS + "/cpu", path)]
+    for version, groups in places("cpu"):
+        read = _quota_v2 if version == 2 else _quota_v1
+        found += [read(group) for group in groups]
     return [(quota, period) for quota, period in found if quota > 0 and period > 0]
 
 
-def _groups(root: str, path: str) -> list[str]:
-    """Return the directories of the group at *path* and of all around it."""
-    groups = [root]
-    for name in path.strip("/").split("/"):
-        groups.append(f"{groups[-1]}/{name}")
-    return groups
-
-
 def _quota_v2(group: str) -> tuple[int, int]:
-    quota, _, period = _text(group + "/cpu.max").partition(" ")
+    quota, _, period = text(group + "/cpu.max").partition(" ")
     return _number(quota), _number(period)
 
 
 def _quota_v1(group: str) -> tuple[int, int]:
-    quota, period = (_text(f"{group}/cpu.cfs_{name}_us") for name in ("quota", "period"))
+    quota, period = (text(f"{group}/cpu.cfs_{name}_us") for name in ("quota", "period"))
     return _number(quota), _number(period)
 
 
-def _text(path: str) -> str:
+def _number(digits: str) -> int:
+    """Return the number in *digits*; 0 for none, which is what "max" means here."""
     try:
-        with open(path, encoding="ascii") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-def _number(text: str) -> int:
-    """Return the number in *text*; 0 for none, which is what "max" means here."""
-    try:
-        return int(text)
+        return int(digits)
     except ValueError:
         return 0

@@ -44,3 +44,7 @@ class Counter:
     def stop(self) -> None:
         """Hand out no more."""
         lib.sf_counter_stop(self._handle)
+
+    def release(self) -> None:
+        """Unmap it in this process, after which nothing can be asked of it."""
+        ffi.release(self._handle)

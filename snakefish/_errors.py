@@ -51,6 +51,16 @@ class RemoteTraceback(SnakefishError):  # noqa: N818 - it is a cause, not an err
         return f'\n"""\n{self.args[0]}"""'
 
 
+class ForkSafetyWarning(SnakefishError, RuntimeWarning):  # noqa: N818 - a warning
+    """A child is forked while other threads run, which it will not have.
+
+    Given once a process, before the first such fork. To silence it:
+
+    >>> import warnings, snakefish
+    >>> warnings.filterwarnings("ignore", category=snakefish.ForkSafetyWarning)
+    """
+
+
 class WaitTimeoutError(SnakefishError, TimeoutError):
     """The timeout passed; nothing was lost and the call can be repeated."""
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A Python generator that runs in a child process.
 
-    consumers ---- requests ----> child        an empty message; its tag says how
-                                               many values are asked for, 0: stop
+    consumers ---- requests ----> child        the tag says how many values are asked
+                                               for, or 0: stop, or 255: a reminder
     consumers <---- values ------ child        values, then one END message
 
 The child holds a credit: how many values it may still compute. It starts with
@@ -10,6 +10,19 @@ The child holds a credit: how many values it may still compute. It starts with
 a consumer asks for each value as it wants it; else it gives back, in batches,
 the credit of the values it has taken. Either way the child is never further
 ahead than `prefetch` values.
+
+A consumer that is killed between taking a value and giving back its credit
+takes the credit along. So one that has waited for a while reminds the child; if
+the child has no credit, nothing waits, and nothing was sent since that consumer
+began to wait, then all credit is lost or in the hands of consumers that do not
+want anything now. The child begins a new round, with all credit: values carry
+the round in which they were sent, and credit of an earlier one is void.
+
+With prefetch 0 a consumer that is killed while it waits leaves its wish behind,
+and the value stays for the next one, whose own wish then is one too many. To
+take it back would need to know whether the dead one had taken its value, or
+somebody else's: only the channel knows how many values were taken, and it does
+not tell.
 
 Consumers may be in any process that inherited the object, and in many threads;
 joining is for the process that made it.
@@ -23,6 +36,7 @@ import itertools
 import operator
 import os
 import signal
+import struct
 import sys
 import threading
 from collections.abc import Iterable, Mapping
@@ -30,7 +44,7 @@ from typing import Any, Callable
 
 from snakefish._call import bound_call, is_generator_function
 from snakefish._child import capture
-from snakefish._clock import FOREVER, NOW, deadline_after
+from snakefish._clock import FOREVER, NOW, deadline_after, has_passed, monotonic_ns
 from snakefish._codec import Received, encode
 from snakefish._errors import (
     ChannelAbandonedError,
@@ -44,15 +58,20 @@ from snakefish._errors import (
 )
 from snakefish._job import Job
 from snakefish._merging import Extract, Merge, merging
-from snakefish._outcome import END, Outcome, value_of
+from snakefish._outcome import END, EXTRACTED, Outcome, value_of
 from snakefish._process import STARTED, State
 from snakefish._queue import MessageQueue
 from snakefish._resource import Resource
 
 _STOP = 0
-_MOST = 255  # a tag is a byte
+_REMINDER = 255
+_MOST = 254  # a tag is a byte
+_ROUND = EXTRACTED  # a bit of the tag that has no other use among values
+_PATIENCE_NS = 100_000_000
 _REQUESTS_CAPACITY = 1 << 20
 _VALUES_CAPACITY = 2 << 30
+
+_TIME = struct.Struct("<q")
 
 _numbers = itertools.count(1)
 
@@ -119,16 +138,17 @@ class Generator(Resource):
         Raises:
             RuntimeError: It was started before, or the fork failed; after a
                 failed fork it can be started again.
+            ForkSafetyWarning: Other threads run, and warnings are errors; it can
+                be started again.
         """
         self._job.process.require(State.NEW)
-        self._stream = _Stream(self._prefetch)
+        stream = _Stream(self._prefetch)
         try:
-            body = functools.partial(self._stream.produce, self._call)
-            self._job.start(body, (self._stream.values,))
+            self._job.start(functools.partial(stream.produce, self._call), (stream.values,))
         except BaseException:
-            self._stream.release()
-            self._stream = None
+            stream.release()
             raise
+        self._stream = stream  # only now: of threads that start it at once, one succeeds
 
     # -------------------------------------------------------------- consuming
 
@@ -162,7 +182,8 @@ class Generator(Resource):
         try:
             received = stream.next(deadline_after(timeout) if block else NOW)
         except ChannelAbandonedError:
-            raise ChildDiedError(self._obituary()) from None
+            death = self._death()
+            raise death from death.__cause__
         except ChannelEndError:
             raise StopIteration from None
         if received is None:
@@ -188,13 +209,13 @@ class Generator(Resource):
             raise MisuseError(f"{process.name} has {sentence}")
         return self._stream
 
-    def _obituary(self) -> str:
+    def _death(self) -> ChildDiedError:
         """Return how the child ended, as far as this process can know it."""
         process = self._job.process
         if not process.is_owned():
-            return f"{process} died before it had a next value"
+            return ChildDiedError(f"{process} died before it had a next value")
         process.wait(FOREVER)  # it has died: its end is a matter of microseconds
-        return f"{process.obituary()} before it had a next value"
+        return process.death("before it had a next value")
 
     # ---------------------------------------------------------------- joining
 
@@ -315,6 +336,7 @@ class _Stream:
         self._requests = MessageQueue(_REQUESTS_CAPACITY)
         self._prefetch = prefetch
         self._demand = _Demand(self._requests, prefetch)
+        self._round = 0
         self._over = False
 
     # ------------------------------------------------------------- in the child
@@ -338,7 +360,8 @@ class _Stream:
                     value = next(generator)
                 except StopIteration as end:
                     return end.value
-                self.values.send(*encode(value), FOREVER)
+                tag, data = encode(value)
+                self.values.send(tag | self._round, data, FOREVER)
                 credit -= 1
 
     def _granted(self, wait: bool) -> int | None:
@@ -348,18 +371,31 @@ class _Stream:
         it. With prefetch it is mere credit, which a stop cancels.
         """
         granted = 0
+        waiting_since = monotonic_ns() if wait else FOREVER
         try:
             while True:
                 received = self._requests.receive(FOREVER if wait and not granted else NOW)
                 if received is None:
                     return granted
-                if received[0] == _STOP:
+                tag, data = received
+                if tag == _STOP:
                     return None
-                granted += received[0]
-                if not self._prefetch:
+                if tag == _REMINDER:
+                    if not granted and _TIME.unpack(data)[0] > waiting_since:
+                        granted = self._new_round()
+                elif data[0] == self._round:
+                    granted += tag
+                if granted and not self._prefetch:
                     return granted
         except ChannelEndError:  # nobody is left to consume anything
             return None
+
+    def _new_round(self) -> int:
+        """Return all the credit there is, if there is none anywhere but with the dead and idle."""
+        if self.values.used:
+            return 0
+        self._round ^= _ROUND
+        return self._prefetch
 
     # ------------------------------------------------------------ in a consumer
 
@@ -378,11 +414,20 @@ class _Stream:
             received = self.values.receive(NOW if demand.runs_ahead else deadline)
             if received is None and demand.runs_ahead:
                 demand.flush()
-                received = self.values.receive(deadline)
+                received = self._receive_patiently(deadline)
             if received is not None:
-                demand.satisfied()
+                demand.satisfied(received[0] & _ROUND)
                 self._over = bool(received[0] & END)
         return received
+
+    def _receive_patiently(self, deadline: int) -> tuple[int, Received] | None:
+        """Return the next message, None if there is none in time; remind the child meanwhile."""
+        while True:
+            begin = monotonic_ns()
+            received = self.values.receive(min(deadline, begin + _PATIENCE_NS))
+            if received is not None or has_passed(deadline):
+                return received
+            self._demand.remind(begin)
 
     def stop(self, deadline: int) -> bool:
         """Ask the child to end and drop its values; False if *deadline* came first."""
@@ -418,7 +463,7 @@ class _Demand:
         self._requests = requests
         self._batch = max(1, min(prefetch // 2, batch))
         self._lock = threading.Lock()
-        self._owed = self._asked = self._waiting = 0
+        self._owed = self._asked = self._waiting = self._round = 0
 
     def __enter__(self) -> _Demand:
         if not self.runs_ahead:
@@ -426,7 +471,7 @@ class _Demand:
                 self._waiting += 1
                 missing = self._waiting - self._asked
                 if missing > 0:
-                    self._requests.send(missing, b"", NOW)
+                    self._requests.send(missing, bytes(1), NOW)
                     self._asked += missing
         return self
 
@@ -435,12 +480,14 @@ class _Demand:
             with self._lock:
                 self._waiting -= 1
 
-    def satisfied(self) -> None:
-        """Note that a value was taken."""
+    def satisfied(self, current_round: int) -> None:
+        """Note that a value was taken, which was sent in this round."""
         with self._lock:
             if not self.runs_ahead:
                 self._asked -= 1
                 return
+            if self._round != current_round:
+                self._round, self._owed = current_round, 0
             self._owed += 1
             if self._owed < self._batch:
                 return
@@ -450,5 +497,12 @@ class _Demand:
         """Give back all the credit that is owed."""
         with self._lock:
             if self._owed:
-                self._requests.send(self._owed, b"", NOW)
+                self._requests.send(self._owed, bytes((self._round,)), NOW)
                 self._owed = 0
+
+    def remind(self, waiting_since: int) -> None:
+        """Tell the child that a value is waited for, unless it has not read everything yet."""
+        self.flush()  # another thread may have left some
+        if not self._requests.used:
+            with contextlib.suppress(ChannelBrokenError):
+                self._requests.send(_REMINDER, _TIME.pack(waiting_since), NOW)

@@ -2,24 +2,29 @@
 """A function that runs in a child process, from its start to its merge.
 
 A Thread and a Generator each have one, and so has a chunk of `map` with
-merging. The child sends at most two messages, its outcome and then what extract
-returned, through a queue of its own: of large virtual size, so that it can end
+merging. The child sends at most two messages, what extract returned and then its
+outcome, through a queue of its own: of large virtual size, so that it can end
 before anybody looks, and drained by everybody who waits for it, so that any
-size arrives.
+size arrives. The outcome commits both: a child killed between the two has had
+no result, and nothing of it is merged.
 
 Several threads of the parent may join at the same time: one of them takes the
-messages in and merges, under a lock, and the rest wait for that.
+messages in and merges, under a lock, and the rest wait for that. A signal
+handler that interrupts a join cannot wait for it, nor take in what it may have
+in its hands.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
+from types import FrameType
 from typing import Any, Callable
 
 from snakefish import _child
 from snakefish._clock import FOREVER, NOW, seconds_until
 from snakefish._codec import Received
-from snakefish._errors import ChannelEndError, ChildDiedError, StartError
+from snakefish._errors import ChannelEndError, MisuseError, StartError
 from snakefish._merging import Merging, changes_of
 from snakefish._outcome import EXTRACTED, RAISED, Outcome, value_of
 from snakefish._process import STARTED, ChildProcess, State
@@ -41,6 +46,8 @@ class Job:
         self._value: Any = None
         self._has_value = False
         self._lock = threading.RLock()
+        self._advancing: FrameType | None = None
+        self._is_merging = False
 
     # ------------------------------------------------------------------ start
 
@@ -72,10 +79,9 @@ class Job:
     def _work(self, body: Callable[[], Outcome]) -> int:
         """Do everything that the child is there for; return its exit status."""
         outcome = body()
-        extracted = None if self._merging is None else self._merging.extracted()
+        if self._merging is not None:
+            self._send(self._merging.extracted())
         self._send(outcome)
-        if extracted is not None:
-            self._send(extracted)
         return outcome.status
 
     def _send(self, outcome: Outcome) -> None:
@@ -89,7 +95,7 @@ class Job:
         if not self._acquire(deadline):
             return False
         try:
-            return self._collect(deadline)
+            return not self._is_interrupted() and self._advance(deadline, merge=False)
         finally:
             self._lock.release()
 
@@ -97,24 +103,49 @@ class Job:
         """Collect, then merge if nobody has; False if *deadline* came first.
 
         Raises:
+            MisuseError: A signal handler wants to wait for what it interrupts.
             Whatever extract raised, or merge raises. It counts as joined then.
         """
         self.process.require(*STARTED)
-        if self.process.state is State.JOINED:
+        if self.process.state is State.JOINED and not self._is_merging:
             return True
         if not self._acquire(deadline):
             return False
         try:
-            if not self._collect(deadline):
-                return False
-            if self.process.state is State.ENDED:
-                self._merge()
-            return True
+            if self.process.state is State.JOINED:
+                return True
+            if self._is_interrupted():
+                if deadline == NOW:
+                    return False
+                raise MisuseError(f"{self.process.name} is being joined by this very thread")
+            return self._advance(deadline, merge=True)
         finally:
             self._lock.release()
 
     def _acquire(self, deadline: int) -> bool:
         return self._lock.acquire(timeout=min(seconds_until(deadline), threading.TIMEOUT_MAX))
+
+    def _is_interrupted(self) -> bool:
+        """Whether the caller is a signal handler that interrupts `_advance`, below it on the stack.
+
+        A flag would not do: an exception of a handler could leave it behind.
+        """
+        frame = None if self._advancing is None else sys._getframe()
+        while frame is not None and frame is not self._advancing:
+            frame = frame.f_back
+        return frame is not None
+
+    def _advance(self, deadline: int, merge: bool) -> bool:
+        """Collect, and *merge* if nobody has; False if *deadline* came first."""
+        try:
+            self._advancing = sys._getframe()
+            if not self._collect(deadline):
+                return False
+            if merge and self.process.state is State.ENDED:
+                self._merge()
+            return True
+        finally:
+            self._advancing = None
 
     def _collect(self, deadline: int) -> bool:
         if self.process.state is State.RUNNING:
@@ -125,16 +156,27 @@ class Job:
 
     def _drain(self, deadline: int) -> bool:
         """Receive until nothing more will come; False if *deadline* came first."""
-        assert self._queue is not None
         try:
             while self._outcome is None or (self._merging and self._extracted is None):
-                received = self._queue.receive(deadline)
-                if received is None:
+                if not self._receive(deadline):
                     return False
-                self._take(received)
         except ChannelEndError:
             pass
         return True
+
+    def _receive(self, deadline: int) -> bool:
+        """Take in one message, which is not lost when a signal handler raises."""
+        assert self._queue is not None
+        received = None
+        try:
+            received = self._queue.receive(deadline)
+            if received is not None:
+                self._take(received)
+        except BaseException:
+            if received is not None:
+                self._queue.put_back(*received)  # to take it twice does no harm
+            raise
+        return received is not None
 
     def _take(self, received: tuple[int, Received]) -> None:
         if received[0] & EXTRACTED:
@@ -145,7 +187,7 @@ class Job:
     def _merge(self) -> None:
         """Merge once, whatever comes of it; a Ctrl-C before the merge undoes nothing."""
         merging, extracted = self._merging, self._extracted
-        if merging is None or extracted is None:
+        if merging is None or extracted is None or self._outcome is None:
             self.process.move(State.JOINED)
             return
         try:
@@ -155,9 +197,13 @@ class Job:
         except BaseException:
             self.process.move(State.JOINED)
             raise
-        self.process.move(State.JOINED)
-        self._extracted = None
-        merging.merge(merging.merge_globals, changes)
+        self._is_merging = True  # so that others wait; merge itself may ask for the result
+        try:
+            self.process.move(State.JOINED)
+            self._extracted = None
+            merging.merge(merging.merge_globals, changes)
+        finally:
+            self._is_merging = False
 
     # ---------------------------------------------------------------- looking
 
@@ -182,7 +228,7 @@ class Job:
         self.process.require(State.JOINED)
         if not self._has_value:
             if self._outcome is None:
-                raise ChildDiedError(f"{self.process.obituary()} before it had a result")
+                raise self.process.death("before it had a result")
             self._value = value_of(*self._outcome)
             self._has_value = True
             self._outcome = None

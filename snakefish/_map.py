@@ -24,6 +24,9 @@ R = TypeVar("R")
 # More children than this at a time gain nothing on any machine.
 _MOST_AT_ONCE = 256
 
+# Items taken from an iterable at a time.
+_BLOCK = 1000
+
 _OPTIONS = ("extract", "merge", "concurrency", "chunksize", "timeout", "progress")
 
 
@@ -95,7 +98,7 @@ def map(f: Callable[[Any], Any], args: Iterable[Any], *rest: Any, **options: Any
         TimeoutError: It was not done within *timeout* seconds.
         Whatever *f*, *extract* or *merge* raises.
     """
-    return _run("map", functools.partial(builtins.map, f), f, list(args), rest, options)
+    return _run("map", functools.partial(builtins.map, f), f, _consumed(args), rest, options)
 
 
 @overload
@@ -137,8 +140,22 @@ def starmap(
         TypeError: An item cannot be unpacked.
         The same as `map`, otherwise.
     """
-    items = [tuple(item) for item in args]
+    items = [tuple(_consumed(item)) for item in args]
     return _run("starmap", functools.partial(itertools.starmap, f), f, items, rest, options)
+
+
+def _consumed(args: Iterable[T]) -> list[T]:
+    """Return `list(args)`, in blocks: between two of them a Ctrl-C gets through.
+
+    Inside of one it does not, if no bytecode runs there, and *args* may be endless.
+    """
+    iterator = iter(args)
+    items: list[T] = []
+    while True:
+        block = list(itertools.islice(iterator, _BLOCK))
+        items += block
+        if len(block) < _BLOCK:
+            return items
 
 
 def _run(

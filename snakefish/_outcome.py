@@ -26,6 +26,9 @@ RAISED = 0x10
 EXTRACTED = 0x20
 END = 0x40
 
+# Address space for the last words of a process that has none left; it is never touched.
+_reserve = [bytearray(4 << 20)]
+
 
 class Outcome(NamedTuple):
     """A message about the end of a function, and the exit status that goes with it."""
@@ -45,6 +48,15 @@ def returned(value: object) -> Outcome:
 
 def raised(error: BaseException) -> Outcome:
     """Return the outcome of having raised *error*."""
+    try:
+        return _described(error)
+    except MemoryError:  # there is none left, and much of it is held by what failed
+        _reserve.clear()
+        traceback.clear_frames(error.__traceback__)
+        return _described(error)
+
+
+def _described(error: BaseException) -> Outcome:
     kind = type(error)
     text = "".join(traceback.format_exception(kind, error, error.__traceback__))
     last_line = "".join(traceback.format_exception_only(kind, error)).strip()

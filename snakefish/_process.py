@@ -19,9 +19,18 @@ import enum
 import errno
 import os
 import signal
+import sys
 from typing import Any
 
-from snakefish._errors import MisuseError, StartError, StatusUnknownError, failure
+from snakefish import _oom, _stacks
+from snakefish._errors import (
+    ChildDiedError,
+    MisuseError,
+    RemoteTraceback,
+    StartError,
+    StatusUnknownError,
+    failure,
+)
 from snakefish._native import ffi, lib, take_fork_errors
 
 
@@ -64,6 +73,10 @@ class ChildProcess:
         self.state = State.NEW
         self._handle: Any = None
         self._status: int | None = None
+        self._tally: _oom.Tally | None = None
+        self.place: _stacks.Place | None = None  # where a child that crashes leaves its stack
+        self._verdict = self._stack = ""
+        self._stack_told = False
 
     def __repr__(self) -> str:
         if self.pid is None:
@@ -112,7 +125,14 @@ class ChildProcess:
         Raises:
             StartError: There is no child, and may be one at the next try.
         """
-        code = lib.sf_process_spawn(self._handle, lib.sf_fork_hook)
+        self._tally = _oom.tally()
+        self.place = _stacks.reserve()
+        code = -errno.ECANCELED
+        try:
+            code = lib.sf_process_spawn(self._handle, lib.sf_fork_hook)
+        finally:
+            if code and self.place is not None:
+                self.place.close()
         if code > 0:
             self.pid = code
             self.move(State.RUNNING)
@@ -127,6 +147,7 @@ class ChildProcess:
         """Undo a start that failed half way."""
         if self._handle is not None:
             lib.sf_process_release(self._handle)
+        self._read_stack()
         self._handle = self.pid = None
         if self.state is State.RUNNING:
             self.state = State.NEW
@@ -140,7 +161,7 @@ class ChildProcess:
         while code == -errno.EINTR:
             code = lib.sf_process_wait(self._handle, deadline, status)
         if code == 0:
-            self._status = status[0]
+            self._examine(status[0])
         elif code == -errno.EAGAIN:
             return False
         elif code != -errno.ENODATA:
@@ -163,16 +184,53 @@ class ChildProcess:
             raise StatusUnknownError(f"the status of {self} was taken by somebody else")
         return self._status
 
+    # ------------------------------------------------------------ post-mortem
+
+    def _examine(self, status: int) -> None:
+        """Note the status, and what only now can be learnt about a death by a signal."""
+        if self._status is not None:
+            return
+        if status == -signal.SIGKILL and self._tally is not None:
+            self._verdict = _oom.verdict(self._tally)
+        self._read_stack()
+        self._status = status
+
+    def _read_stack(self) -> None:
+        place, self.place = self.place, None
+        if place is not None:
+            self._stack = place.empty()
+
     def obituary(self) -> str:
-        """Return a sentence that says how the child ended."""
+        """Return in a few words how the child ended."""
         who = f"{self.name} (pid {self.pid})"
         if self._status is None:
             return f"{who} has ended, how is not known"
         if self._status >= 0:
             return f"{who} left with exit code {self._status}"
         number = -self._status
-        hint = "; the usual suspect is the out-of-memory killer" if number == signal.SIGKILL else ""
-        return f"{who} was killed by signal {number} ({_signal_name(number)}){hint}"
+        return f"{who} was killed by signal {number} ({_signal_name(number)})"
+
+    def death(self, circumstances: str) -> ChildDiedError:
+        """Return the error that says how the child ended, and under which *circumstances*.
+
+        The stack that faulthandler left is its cause, and counts as told.
+        """
+        verdict = f"; {self._verdict}" if self._verdict else ""
+        error = ChildDiedError(f"{self.obituary()} {circumstances}{verdict}")
+        if self._stack:
+            error.__cause__ = RemoteTraceback(self._stack)
+            self._stack_told = True
+        return error
+
+    def _tell_stack(self) -> None:
+        """Write the stack of a crash of which no error has told where it would have gone."""
+        if self._stack and not self._stack_told:
+            self._stack_told = True
+            try:
+                sys.stderr.write(f"{self.obituary()}\n{self._stack}\n")
+                sys.stderr.flush()
+            except (AttributeError, OSError, ValueError):  # there is none, or it is closed
+                pass
 
     # ---------------------------------------------------------------- control
 
@@ -205,6 +263,9 @@ class ChildProcess:
         """Release, for good."""
         self.move(State.DISPOSED)
         self.release()
+        if self.is_owned():
+            self._read_stack()
+            self._tell_stack()
 
 
 def _signal_name(number: int) -> str:

@@ -36,7 +36,10 @@ def _bar(total: int) -> Iterator[Callable[[int], object]]:
         yield lambda done: _print_line(done, total)
         print(file=sys.stderr)
         return
-    with tqdm(total=total) as bar:
+    # tqdm's monitor is a thread, and the children are not forked yet. Without it no update
+    # may be put off until more of them have come.
+    without_monitor = type("tqdm", (tqdm,), {"monitor_interval": 0})
+    with without_monitor(total=total, miniters=1) as bar:
         yield lambda done: _advance(bar, done)
 
 

@@ -164,13 +164,17 @@ class MessageQueue:
 
     def _take_kept(self) -> tuple[int, Received] | None:
         """Return what was kept; what a parent kept is the parent's."""
-        pid, received, loan, code = self._kept.pop(0)
+        pid, received, loan, code = entry = self._kept.pop(0)
         if pid != os.getpid():
             return None
-        kept: tuple[int, Received] = received or _copied(loan, code)
-        if received is None:
-            loan[2] += 1
-            _give_back(loan, code)
+        try:
+            kept: tuple[int, Received] = received or _copied(loan, code)
+            if received is None:
+                loan[2] += 1
+                _give_back(loan, code)
+        except BaseException:
+            self._kept.insert(0, entry)
+            raise
         return kept
 
     # ---------------------------------------------------------------- waiting

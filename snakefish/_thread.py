@@ -84,6 +84,8 @@ class Thread(Resource):
         Raises:
             RuntimeError: It was started before, or the fork failed; after a
                 failed fork it can be started again.
+            ForkSafetyWarning: Other threads run, and warnings are errors; it can
+                be started again.
         """
         self._job.start(functools.partial(capture, self._call))
 

@@ -100,8 +100,9 @@ class _Crew:
         for worker in self._workers:
             worker.kill_if_running()
         for worker in self._workers:
-            worker.release()
+            worker.dispose()
         self._queue.release()
+        self._counter.release()  # an exception that is kept keeps this crew
 
     def _receive(self) -> tuple[int, Received] | None:
         try:
@@ -143,7 +144,8 @@ class _Crew:
         for number in ended.keys() - self._excused:
             held = self._counter.held(number)
             if self._missing and (held or ended[number].exit_code != 0):
-                raise ChildDiedError(f"{ended[number].obituary()}; it held {_items(held)}")
+                death = ended[number].death(f"while it held {_items(held)}")
+                raise death from death.__cause__
 
     def _take_rest(self) -> None:
         with contextlib.suppress(ChannelEndError):

@@ -101,7 +101,9 @@ _stderr = os.dup(2)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # CPython 3.12 and newer warn about a fork with threads; that is theirs to say.
+    # Tests fork with threads on purpose, those of faulthandler's timer among them. CPython
+    # warns of that from 3.12 on, where multiprocessing or a test calls os.fork.
+    config.addinivalue_line("filterwarnings", "ignore::snakefish.ForkSafetyWarning")
     config.addinivalue_line("filterwarnings", "ignore:.*multi-threaded:DeprecationWarning")
     faulthandler.register(signal.SIGQUIT, file=_stderr, all_threads=True)
 

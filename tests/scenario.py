@@ -27,8 +27,9 @@ PROGRAM_TIME = 40.0
 """Seconds after which a program counts as hung."""
 
 PREAMBLE = """\
-import os, select, signal, sys
+import os, select, signal, sys, warnings
 import snakefish
+warnings.filterwarnings("ignore", category=snakefish.ForkSafetyWarning)
 from snakefish import Channel, Generator, Thread
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())

@@ -432,29 +432,6 @@ class TestWarningsAsErrors:
             options=["-W", "error", "-X", "dev"] if sys.implementation.name == "cpython" else [],
         ) == ["42", "1 2"]
 
-    def test_with_threads_the_child_is_not_lost(self) -> None:
-        """Where a fork in a threaded program warns, the error leaves no process behind."""
-        with Program(
-            """
-            import threading
-            stop = threading.Event()
-            thread = threading.Thread(target=stop.wait)
-            thread.start()
-            try:
-                with Thread(lambda: 42) as child:
-                    child.start()
-                    child.join()
-                    say(child.get_result())
-            except (RuntimeError, DeprecationWarning):
-                say(42)
-            stop.set()
-            """,
-            options=["-W", "error"],
-        ) as program:
-            assert program.line() == "42"
-            assert program.wait().status == 0
-            program.wait_for_the_last()
-
 
 def test_nested_children_of_every_kind(way: Any) -> None:
     """Each kind of child can have children of each kind."""

@@ -28,6 +28,7 @@ from troubles import (
 )
 
 from snakefish import Channel, Generator, SnakefishError, Thread
+from snakefish._generator import _Demand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -506,6 +507,85 @@ class TestOnDemand:
             for n in range(5, 5 + 3 * prefetch):
                 assert generator.next() == n
             assert len(computed + self.settle(seen, generator)) > 5 + 3 * prefetch
+
+    @staticmethod
+    def consumer_that(generator: Generator, number: int) -> Thread:
+        """A started child that takes a value, and gets a signal before it says so."""
+
+        def take() -> None:
+            really = _Demand.satisfied
+
+            def interrupted(demand: _Demand, current_round: int) -> None:
+                os.kill(os.getpid(), number)
+                really(demand, current_round)
+
+            _Demand.satisfied = interrupted  # type: ignore[method-assign]
+            generator.next()
+
+        thread = Thread(take)
+        thread.start()
+        return thread
+
+    @pytest.mark.parametrize("prefetch", [1, 2, 7])
+    def test_consumers_killed_with_what_they_took_stop_nobody(self, prefetch: int) -> None:
+        """They took credit along; the child gets it back, and all of it."""
+        with Channel() as seen, started(self.telling(seen), prefetch=prefetch) as generator:
+            for _ in range(prefetch):
+                with self.consumer_that(generator, signal.SIGKILL) as consumer:
+                    consumer.join()
+            first = generator.next(timeout=SOON)
+            rest = [generator.next(timeout=SOON) for _ in range(3 * prefetch)]
+            assert [first, *rest] == list(range(first, first + 3 * prefetch + 1))
+            assert first <= prefetch
+            while generator.next(timeout=SOON) < 10 * prefetch:
+                pass
+            last = (self.drain(seen) + self.settle(seen, generator))[-1]
+            assert 10 * prefetch + prefetch // 2 <= last <= 10 * prefetch + prefetch
+
+    def test_credit_that_comes_back_late_is_void(self) -> None:
+        """A consumer that was only stopped does not make the child run further ahead."""
+        with Channel() as seen, started(self.telling(seen), prefetch=1) as generator:
+            with self.consumer_that(generator, signal.SIGSTOP) as consumer:
+                wait_until(lambda: state(consumer.pid or 0) == "T", "the consumer is not stopped")
+                assert generator.next(timeout=SOON) == 1
+                consumer.kill(signal.SIGCONT)
+                consumer.join()
+            for n in range(2, 6):
+                assert generator.next(timeout=SOON) == n
+                assert (self.drain(seen) + self.settle(seen, generator))[-1] == n + 1
+
+    def test_without_prefetch_a_killed_consumer_leaves_at_most_its_value(self) -> None:
+        """What it had asked for is computed, and is the next consumer's; nobody waits for it."""
+        with Channel() as seen, started(self.telling(seen)) as generator:
+            for _ in range(3):
+                with self.consumer_that(generator, signal.SIGKILL) as consumer:
+                    consumer.join()
+            values = [generator.next(timeout=SOON) for _ in range(5)]
+            assert values == list(range(3, 8))
+            computed = self.drain(seen) + self.settle(seen, generator)
+            assert computed == list(range(8))
+
+    def test_without_prefetch_one_killed_while_it_waits_leaves_a_value(self, gate: Any) -> None:
+        """The known limit: the child stays one value ahead, and never more."""
+        with Channel() as seen:
+
+            def gated() -> Iterator[int]:
+                for n in itertools.count():
+                    seen.send_pyobj(n)
+                    gate.wait()
+                    yield n
+
+            with started(gated) as generator:
+                with Thread(generator.next) as consumer:
+                    consumer.start()
+                    assert seen.receive_pyobj(timeout=SOON) == 0
+                    consumer.kill()
+                    consumer.join()
+                gate.open()
+                for n in range(4):
+                    assert generator.next(timeout=SOON) == n
+                last = (self.drain(seen) + self.settle(seen, generator))[-1]
+                assert last == 4
 
     def test_values_are_the_same_with_any_prefetch(self) -> None:
         """prefetch changes when values are made, not which."""

@@ -17,7 +17,8 @@ LAYERS = [
     {"_child", "_merging", "_channel"},
     {"_process", "_queue", "_outcome"},
     {"_codec", "_clock", "_counter", "_cores", "_call", "_task", "_progress", "_resource"},
-    {"_errors"},
+    {"_fork_safety", "_oom", "_stacks"},
+    {"_cgroup", "_errors"},
     {"_native"},
     {"_sf"},
 ]
