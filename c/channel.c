@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #define CAPACITY_LIMIT ((size_t)1 << 46)
+#define SHARE_OF_SCARCE 4
 
 /* -------------------------------------------------------------- closing */
 
@@ -92,7 +93,6 @@ void sf_channel_count_self(struct sf_channel *channel, int on)
  * found. Guarded by `channels_lock`, which no other lock is taken under. */
 static struct sf_channel *channels;
 static pthread_mutex_t channels_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t handlers_once = PTHREAD_ONCE_INIT;
 
 static void link_channel(struct sf_channel *channel)
 {
@@ -149,10 +149,7 @@ static void after_fork_in_child(void)
     }
 }
 
-static void install_handlers(void)
-{
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-}
+static struct fork_handlers handlers = {before_fork, after_fork_in_parent, after_fork_in_child, 0};
 
 /* ------------------------------------------------------------- creation */
 
@@ -184,18 +181,33 @@ static void *map_shared(size_t size)
     return memory;
 }
 
+static void *map_laid_out(struct ring_layout *layout, size_t capacity)
+{
+    ring_lay_out(layout, capacity, sizeof(struct region));
+    return map_shared(layout->size);
+}
+
+/* Map what can be had, and of that a part: where address space is short, the
+ * next channel and its owner need some as well. */
+static void *map_less(struct ring_layout *layout, size_t *capacity)
+{
+    void *memory = MAP_FAILED;
+
+    while (memory == MAP_FAILED && *capacity / 2 >= SF_CHANNEL_SMALLEST)
+        memory = map_laid_out(layout, *capacity /= 2);
+    if (memory == MAP_FAILED || *capacity / SHARE_OF_SCARCE < SF_CHANNEL_SMALLEST)
+        return memory;
+    munmap(memory, layout->size);
+    return map_laid_out(layout, *capacity /= SHARE_OF_SCARCE);
+}
+
 static int map_region(struct sf_channel *channel, size_t capacity, bool shrinks)
 {
     struct ring_layout layout;
-    unsigned char *memory;
+    unsigned char *memory = map_laid_out(&layout, capacity);
 
-    ring_lay_out(&layout, capacity, sizeof(struct region));
-    memory = map_shared(layout.size);
-    while (memory == MAP_FAILED && shrinks && capacity / 2 >= SF_CHANNEL_SMALLEST) {
-        capacity /= 2;
-        ring_lay_out(&layout, capacity, sizeof(struct region));
-        memory = map_shared(layout.size);
-    }
+    if (memory == MAP_FAILED && shrinks)
+        memory = map_less(&layout, &capacity);
     if (memory == MAP_FAILED)
         return -ENOMEM;
     channel->region = (void *)memory;
@@ -224,17 +236,21 @@ int sf_channel_create(size_t capacity, unsigned flags, struct sf_channel **chann
     if (capacity > CAPACITY_LIMIT)
         return -ENOMEM;
     rc = liveness_join();
+    if (rc == 0)
+        rc = liveness_handle_forks(&handlers);
     if (rc < 0)
         return rc;
-    pthread_once(&handlers_once, install_handlers);
     made = calloc(1, sizeof *made);
     if (made == NULL)
         return -ENOMEM;
     rc = map_region(made, capacity, (flags & SF_CHANNEL_SHRINK) != 0);
     if (rc < 0)
         goto undo_calloc;
-    channel_init_lock(&made->region->sending.lock);
-    channel_init_lock(&made->region->receiving.lock);
+    rc = liveness_init_lock(&made->region->sending.lock, PTHREAD_MUTEX_ERRORCHECK);
+    if (rc == 0)
+        rc = liveness_init_lock(&made->region->receiving.lock, PTHREAD_MUTEX_ERRORCHECK);
+    if (rc < 0)
+        goto undo_map;
     made->bound = (flags & SF_CHANNEL_BOUND) != 0;
     if (!made->bound)
         channel_open_ends(made, liveness_self(), true, true);
@@ -242,6 +258,8 @@ int sf_channel_create(size_t capacity, unsigned flags, struct sf_channel **chann
     *channel = made;
     return 0;
 
+undo_map:
+    munmap(made->region, made->mapped_size);
 undo_calloc:
     free(made);
     return rc;
@@ -310,6 +328,7 @@ void sf_channel_release(struct sf_channel *channel)
     if (liveness_self() != 0) {
         channel_leave_outgoing(channel);
         channel_leave_incoming(channel);
+        channel_forget_incoming(channel);
         channel_close_end(&own_end(channel)->sender);
         channel_close_end(&own_end(channel)->receiver);
     }

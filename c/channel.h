@@ -130,8 +130,6 @@ static inline void channel_end_call(struct sf_channel *channel)
 
 /* ------------------------------------------------------------------ side.c */
 
-void channel_init_lock(pthread_mutex_t *lock);
-
 /* Take one side of the channel, mending what a holder that died left. Returns
  * 0; -EINTR when a stopped process holds it for longer than a slice; -EBADMSG. */
 int channel_lock_sending(struct sf_channel *channel);
@@ -154,6 +152,17 @@ static inline void channel_set_stream(_Atomic uint64_t *stream, uint64_t owner)
     /* Release: pairs with the acquire in stream_owner. */
     atomic_store_explicit(stream, owner, memory_order_release);
     SF_KILL_POINT();
+}
+
+/* Leave a stream of this process to whoever has its side's lock next, to be
+ * ended as if we had died: for the case that a stopped process has it now. */
+static inline void channel_give_up_stream(_Atomic uint64_t *stream)
+{
+    uint64_t owner = liveness_self();
+
+    /* Release: as set_stream. Fails when the stream has ended meanwhile. */
+    atomic_compare_exchange_strong_explicit(stream, &owner, LIVENESS_NOBODY, memory_order_release,
+                                            memory_order_relaxed);
 }
 
 static inline bool channel_is_held_by_other(_Atomic uint64_t *stream)
@@ -252,5 +261,9 @@ static inline void channel_note_cpu(_Atomic uint32_t *cpu)
 /* End what any thread of this process has half sent, half received. */
 void channel_leave_outgoing(struct sf_channel *channel);
 void channel_leave_incoming(struct sf_channel *channel);
+
+/* Free what this process has half received. With the receiving side locked, or
+ * with no other thread in a call. */
+void channel_forget_incoming(struct sf_channel *channel);
 
 #endif

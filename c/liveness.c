@@ -28,7 +28,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
-#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,11 +47,12 @@
 enum phase { FREE, CLAIMED, RESERVED, LIVE };
 
 /* Who holds a life mutex. Waiters sleep on it until somebody does. */
-enum holder { NOBODY_YET, MAIN_THREAD, OTHER_THREAD };
+enum holder { NOBODY_YET = LIVENESS_UNBORN, MAIN_THREAD, OTHER_THREAD };
 
 #define TENURE(generation, phase) ((uint32_t)(generation) << 2 | (uint32_t)(phase))
 #define PHASE_OF(tenure) ((tenure)&3u)
 #define GENERATION_LIMIT (UINT32_C(1) << 30)
+#define HANDLERS_INSTALLED (-1)
 
 struct slot {
     _Alignas(128) pthread_mutex_t life;
@@ -76,7 +77,6 @@ struct registry {
 static struct registry *registry;
 static _Atomic uint64_t self;
 static pthread_mutex_t founding = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t handlers_once = PTHREAD_ONCE_INIT;
 static _Thread_local uint64_t adopting;
 static _Thread_local bool adopting_unasked; /* by a fork that is not ours */
 
@@ -100,15 +100,19 @@ static _Atomic uint32_t *life_word(struct slot *slot)
     return (_Atomic uint32_t *)(void *)&slot->life;
 }
 
-static void init_life(pthread_mutex_t *life)
+int liveness_init_lock(pthread_mutex_t *lock, int kind)
 {
     pthread_mutexattr_t attributes;
+    int rc = pthread_mutexattr_init(&attributes);
 
-    pthread_mutexattr_init(&attributes);
+    if (rc != 0)
+        return -rc;
     pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
     pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-    pthread_mutex_init(life, &attributes);
+    pthread_mutexattr_settype(&attributes, kind);
+    rc = pthread_mutex_init(lock, &attributes);
     pthread_mutexattr_destroy(&attributes);
+    return -rc;
 }
 
 /* ------------------------------------------------------- proof of death */
@@ -163,7 +167,7 @@ static bool has_children(void)
 {
     siginfo_t info;
 
-    return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+    return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 || errno != ECHILD;
 }
 
 /* A slot was reserved and its process did not say its pid yet. It never will
@@ -181,12 +185,16 @@ static bool will_not_be_born(struct slot *slot)
 
 bool liveness_is_dead(uint64_t member)
 {
-    struct slot *slot = slot_of(member);
-    /* Acquire: pairs with the release in set_tenure; what the slot's new owner
-     * wrote is visible once its tenure is. */
-    uint32_t tenure = atomic_load_explicit(&slot->tenure, memory_order_acquire);
+    struct slot *slot;
+    uint32_t tenure;
     int32_t pid;
 
+    if (LIVENESS_SLOT_OF(member) >= SF_PROCESS_LIMIT)
+        return true;
+    slot = slot_of(member);
+    /* Acquire: pairs with the release in set_tenure; what the slot's new owner
+     * wrote is visible once its tenure is. */
+    tenure = atomic_load_explicit(&slot->tenure, memory_order_acquire);
     if (tenure >> 2 != LIVENESS_GENERATION_OF(member) || PHASE_OF(tenure) == FREE)
         return true;
     if (PHASE_OF(tenure) == CLAIMED)
@@ -207,16 +215,19 @@ bool liveness_is_dead(uint64_t member)
 
 _Atomic uint32_t *liveness_watch(uint64_t member, uint32_t *value)
 {
-    struct slot *slot = slot_of(member);
-    _Atomic uint32_t *word = life_word(slot);
+    struct slot *slot;
+    _Atomic uint32_t *word;
     uint32_t seen;
 
     /* Relaxed: constant since the family was founded. */
-    if (!atomic_load_explicit(&registry->words_usable, memory_order_relaxed))
+    if (LIVENESS_SLOT_OF(member) >= SF_PROCESS_LIMIT ||
+        !atomic_load_explicit(&registry->words_usable, memory_order_relaxed))
         return NULL;
+    slot = slot_of(member);
+    word = life_word(slot);
     /* Acquire: pairs with the release in move_in. */
     if (atomic_load_explicit(&slot->holder, memory_order_acquire) == NOBODY_YET) {
-        *value = NOBODY_YET;
+        *value = LIVENESS_UNBORN;
         return &slot->holder;
     }
     /* Acquire: pairs with the kernel's store at the owner's death. */
@@ -261,18 +272,37 @@ static bool is_abandoned(uint32_t index, uint32_t tenure)
     return keeper == 0 || (keeper != liveness_self() && liveness_is_dead(keeper));
 }
 
-static bool reserve_slot(uint32_t index, uint32_t tenure, uint64_t keeper, uint64_t *member)
+/* Walks over all slots now reach this one. */
+static void count_slot(uint32_t index)
+{
+    /* Relaxed: a bound for walks, monotonic; a walk that misses the newest
+     * slot is a walk that ran a moment earlier. */
+    uint32_t count = atomic_load_explicit(&registry->slot_count, memory_order_relaxed);
+
+    while (count <= index &&
+           !atomic_compare_exchange_weak_explicit(&registry->slot_count, &count, index + 1,
+                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+/* Returns 0, or -EBUSY when another process was quicker, or why a slot that was
+ * never used before cannot be. */
+static int reserve_slot(uint32_t index, uint32_t tenure, uint64_t keeper, uint64_t *member)
 {
     struct slot *slot = &registry->slots[index];
     uint32_t generation = (tenure >> 2) + 1;
-    uint32_t count;
+    int rc = 0;
 
     if (generation >= GENERATION_LIMIT)
         generation = 1;
     if (!set_tenure(slot, tenure, TENURE(generation, CLAIMED)))
-        return false;
-    if (tenure == 0)
-        init_life(&slot->life); /* later owners lock what the last one died with */
+        return -EBUSY;
+    if (tenure == 0) /* later owners lock what the last one died with */
+        rc = liveness_init_lock(&slot->life, PTHREAD_MUTEX_NORMAL);
+    if (rc < 0) {
+        set_tenure(slot, TENURE(generation, CLAIMED), tenure);
+        return rc;
+    }
     /* Relaxed, all: the slot is ours alone until it is published by set_tenure. */
     atomic_store_explicit(&slot->pid, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->born_ns, 0, memory_order_relaxed);
@@ -281,30 +311,28 @@ static bool reserve_slot(uint32_t index, uint32_t tenure, uint64_t keeper, uint6
     atomic_store_explicit(&slot->unasked, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->exit_recorded, 0, memory_order_relaxed);
     set_tenure(slot, TENURE(generation, CLAIMED), TENURE(generation, RESERVED));
-    /* Relaxed: a bound for walks, monotonic; a walk that misses the newest
-     * slot is a walk that ran a moment earlier. */
-    count = atomic_load_explicit(&registry->slot_count, memory_order_relaxed);
-    while (count <= index &&
-           !atomic_compare_exchange_weak_explicit(&registry->slot_count, &count, index + 1,
-                                                  memory_order_relaxed, memory_order_relaxed))
-        ;
+    count_slot(index);
     *member = (uint64_t)generation << 16 | index;
-    return true;
+    return 0;
 }
 
 /* The lowest free slot; walks stay short that way. When there is none, the
  * lowest abandoned one. */
 static int find_slot(uint64_t keeper, uint64_t *member)
 {
+    int rc;
+
     for (int sweep = 0; sweep < 2; sweep++) {
         for (uint32_t index = 0; index < SF_PROCESS_LIMIT; index++) {
             /* Acquire: pairs with the release in set_tenure. */
             uint32_t tenure =
                 atomic_load_explicit(&registry->slots[index].tenure, memory_order_acquire);
 
-            if ((PHASE_OF(tenure) == FREE || (sweep == 1 && is_abandoned(index, tenure))) &&
-                reserve_slot(index, tenure, keeper, member))
-                return 0;
+            if (PHASE_OF(tenure) != FREE && (sweep == 0 || !is_abandoned(index, tenure)))
+                continue;
+            rc = reserve_slot(index, tenure, keeper, member);
+            if (rc != -EBUSY)
+                return rc;
         }
     }
     return -EAGAIN;
@@ -407,9 +435,30 @@ static void after_fork_in_child(void)
         settle(member);
 }
 
-static void install_handlers(void)
+static struct fork_handlers handlers = {before_fork, after_fork_in_parent, after_fork_in_child, 0};
+
+/* Not by pthread_once, which cannot be told that it failed. A process forked
+ * while a thread was at it does not wait for that thread. */
+int liveness_handle_forks(struct fork_handlers *wanted)
 {
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    pid_t self_pid = getpid(), installer = 0;
+    int rc;
+
+    /* Acquire, release: pairs with each other; who finds the handlers
+     * installed finds them known to the C library. */
+    while (!atomic_compare_exchange_strong_explicit(&wanted->installer, &installer, self_pid,
+                                                    memory_order_acquire, memory_order_acquire)) {
+        if (installer == HANDLERS_INSTALLED)
+            return 0;
+        if (installer == self_pid) {
+            sched_yield();
+            installer = 0;
+        }
+    }
+    rc = pthread_atfork(wanted->before, wanted->in_parent, wanted->in_child);
+    atomic_store_explicit(&wanted->installer, rc == 0 ? HANDLERS_INSTALLED : 0,
+                          memory_order_release);
+    return -rc;
 }
 
 static int found_family(void)
@@ -427,11 +476,13 @@ static int found_family(void)
 
 int liveness_join(void)
 {
-    int rc = 0;
+    int rc;
 
     if (liveness_self() != 0)
         return 0;
-    pthread_once(&handlers_once, install_handlers);
+    rc = liveness_handle_forks(&handlers);
+    if (rc < 0)
+        return rc;
     pthread_mutex_lock(&founding);
     if (registry == NULL)
         rc = found_family();

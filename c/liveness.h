@@ -9,21 +9,38 @@
 
 #include "snakefish.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+
+/* What no process ever is, and thus dead. */
+#define LIVENESS_NOBODY UINT64_MAX
 
 #define LIVENESS_SLOT_OF(member) ((uint32_t)((member)&0xffff))
 #define LIVENESS_GENERATION_OF(member) ((uint32_t)((member) >> 16))
 
+/* What a file runs around every fork of this process, somebody else's included. */
+struct fork_handlers {
+    void (*before)(void), (*in_parent)(void), (*in_child)(void);
+    _Atomic pid_t installer; /* who is at it; 0 before, negative afterwards */
+};
+
+/* See to it that they are installed, once. Returns 0 or -ENOMEM. */
+int liveness_handle_forks(struct fork_handlers *wanted);
+
+/* Make a lock in shared memory that outlives its holders. Returns 0, -ENOMEM,
+ * or -ENOTSUP where the kernel has none. */
+int liveness_init_lock(pthread_mutex_t *lock, int kind);
+
 /* Make this process a member, and found the family if there is none yet.
- * Returns 0, -EAGAIN when all slots are taken, -ENOMEM. */
+ * Returns 0, -EAGAIN when all slots are taken, or what the two above return. */
 int liveness_join(void);
 
 /* This process; 0 before it joined, or when it could not. */
 uint64_t liveness_self(void);
 
-/* Reserve a slot for a child that this process is going to fork. Returns 0,
- * -EAGAIN or -ENOMEM. */
+/* Reserve a slot for a child that this process is going to fork. Returns as
+ * liveness_join. */
 int liveness_reserve(uint64_t *member);
 
 /* The next fork of this thread is to become `member`; 0 withdraws that. */
@@ -44,15 +61,18 @@ void liveness_reserve_again(uint64_t member);
 /* Give a slot back: its process was reaped, or never came to be. */
 void liveness_release(uint64_t member);
 
-/* True on proof of death only: the kernel said so. Never by elapsed time. */
+/* True on proof of death only: the kernel said so, or there is no such member.
+ * Never by elapsed time. */
 bool liveness_is_dead(uint64_t member);
 
 /* One more than the highest slot ever used: the bound of a walk over all. */
 uint32_t liveness_slot_count(void);
 
-/* A word that changes, and of which a waiter is woken, when `member` dies, or
- * when it has just come to life and there is a better word to watch; with the
- * value it has now. NULL when there is no such word to be had. */
+/* A word that changes, and of which a waiter is woken, when `member` dies; with
+ * the value it has now. LIVENESS_UNBORN says that it will change when the member
+ * comes to life, and there is a better word to watch; if it never does, that is to
+ * be found by looking again. NULL when there is no such word to be had. */
+#define LIVENESS_UNBORN 0
 _Atomic uint32_t *liveness_watch(uint64_t member, uint32_t *value);
 
 /* The member that a process handle stands for. Defined beside the handle. */

@@ -21,11 +21,8 @@
 static int map_run(size_t size, struct message_run *run)
 {
     size_t rounded = (size + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
-    void *memory;
+    void *memory = mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-    if (rounded < size)
-        return -ENOMEM;
-    memory = mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return -ENOMEM;
     if (rounded >= HUGE_FROM)

@@ -98,11 +98,13 @@ static void learn(struct park_word *word, struct park_place *place, int64_t bega
     /* Relaxed, all: statistics; a torn pair of times teaches one odd lesson. */
     int64_t signalled_ns = atomic_load_explicit(&word->signalled_ns, memory_order_relaxed);
     int64_t spin_ns = atomic_load_explicit(&place->spin_ns, memory_order_relaxed);
-    int64_t would_have_ns = signalled_ns - began_ns;
-    int64_t waking_ns = sf_clock_now_ns() - signalled_ns;
+    int64_t now_ns = sf_clock_now_ns();
+    int64_t would_have_ns, waking_ns;
 
-    if (would_have_ns < 0)
-        would_have_ns = 0;
+    if (signalled_ns < began_ns || signalled_ns > now_ns)
+        signalled_ns = began_ns; /* of an earlier wake-up */
+    would_have_ns = signalled_ns - began_ns;
+    waking_ns = now_ns - signalled_ns;
     if (would_have_ns < SPIN_LIMIT_NS && 2 * would_have_ns < 5 * waking_ns)
         spin_ns = 2 * would_have_ns + 1000;
     else
@@ -201,7 +203,8 @@ static int wait_watching(struct park_word *word, uint32_t sequence, int64_t unti
 int park_sleep(struct park_word *word, struct park_place *place, uint32_t sequence,
                int64_t began_ns, int64_t until_ns, const struct park_watch *watch)
 {
-    int64_t slice_end_ns = sf_clock_now_ns() + PARK_SLICE_NS;
+    int64_t slice_end_ns =
+        sf_clock_now_ns() + (watch && watch->unborn ? PARK_BIRTH_SLICE_NS : PARK_SLICE_NS);
     int rc =
         wait_watching(word, sequence, until_ns < slice_end_ns ? until_ns : slice_end_ns, watch);
 

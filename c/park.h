@@ -15,6 +15,7 @@
 #define PARK_BIT_COUNT 256
 #define PARK_WATCH_COUNT 126
 #define PARK_SLICE_NS INT64_C(100000000)
+#define PARK_BIRTH_SLICE_NS INT64_C(1000000)
 
 /* In shared memory; all zero is "nobody waits". */
 struct park_word {
@@ -34,6 +35,7 @@ struct park_watch {
     _Atomic uint32_t *words[PARK_WATCH_COUNT];
     uint32_t values[PARK_WATCH_COUNT];
     uint32_t count;
+    bool unborn; /* one is of a process not born yet, whose death would wake nobody */
 };
 
 /* Look for as long as has paid off lately. True when `ready` came true. */
@@ -43,7 +45,8 @@ bool park_spin(struct park_place *place, bool (*ready)(void *), void *subject);
 uint32_t park_prepare(struct park_word *word, struct park_place *place, uint32_t slot);
 void park_leave(struct park_word *word, struct park_place *place, uint32_t slot);
 
-/* Sleep until woken, at most until `until_ns` and at most PARK_SLICE_NS.
+/* Sleep until woken, at most until `until_ns` and at most PARK_SLICE_NS, or
+ * PARK_BIRTH_SLICE_NS while somebody watched is not born.
  * `began_ns` is when the caller began to wait: what it learns from.
  *
  * Returns 0 when woken, or when there was reason not to sleep; -EINTR after a

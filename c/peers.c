@@ -55,8 +55,10 @@ static void watch(struct park_watch *watched, uint64_t member)
     if (watched == NULL || watched->count == PARK_WATCH_COUNT)
         return;
     word = liveness_watch(member, &watched->values[watched->count]);
-    if (word != NULL)
-        watched->words[watched->count++] = word;
+    if (word == NULL)
+        return;
+    watched->unborn |= watched->values[watched->count] == LIVENESS_UNBORN;
+    watched->words[watched->count++] = word;
 }
 
 struct peers channel_look_at_peers(struct sf_channel *channel, bool senders,

@@ -26,6 +26,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -72,10 +73,9 @@ static struct {
     pthread_mutex_t lock;
     int read_end, write_end;
     int armed_end; /* in a child: the end whose hang-up kills it */
+    uid_t user;    /* who found out whether it is shareable */
     bool shareable;
-} lifeline = {PTHREAD_MUTEX_INITIALIZER, -1, -1, -1, false};
-
-static pthread_once_t handlers_once = PTHREAD_ONCE_INIT;
+} lifeline = {PTHREAD_MUTEX_INITIALIZER, -1, -1, -1, 0, false};
 
 static void close_end(int *end)
 {
@@ -104,33 +104,53 @@ static int open_pipe(int *read_end, int *write_end)
     return 0;
 }
 
+/* Can an end be opened again by this user? A shortage says nothing about that. */
+static int try_sharing(void)
+{
+    int probe = open_again(lifeline.read_end);
+
+    if (probe < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+        return -errno;
+    lifeline.user = geteuid();
+    lifeline.shareable = probe >= 0;
+    close_end(&probe);
+    return 0;
+}
+
 static int open_lifeline(void)
 {
-    int rc = 0, probe;
+    int rc = 0;
 
     pthread_mutex_lock(&lifeline.lock);
     if (lifeline.write_end < 0) {
         rc = open_pipe(&lifeline.read_end, &lifeline.write_end);
-        if (rc == 0) {
-            probe = open_again(lifeline.read_end);
-            lifeline.shareable = probe >= 0;
-            close_end(&probe);
+        if (rc == 0)
+            rc = try_sharing();
+        if (rc < 0) {
+            close_end(&lifeline.read_end);
+            close_end(&lifeline.write_end);
         }
+    } else if (lifeline.user != geteuid()) {
+        rc = try_sharing();
     }
     pthread_mutex_unlock(&lifeline.lock);
     return rc;
 }
 
-/* In the child: die when the other end of `end` is closed. */
+/* Ask for a SIGKILL when the other end of `end` is closed. */
+static bool ask_for_end(int end)
+{
+    return fcntl(end, F_SETOWN, getpid()) == 0 && fcntl(end, F_SETSIG, SIGKILL) == 0 &&
+           fcntl(end, F_SETFL, O_ASYNC | O_NONBLOCK) == 0;
+}
+
+/* In the child: die when the parent does. At once, if it is dead already, or if
+ * nothing will tell; but where the kernel knows no such thing, live. */
 static void arm(int end)
 {
     struct pollfd hangup = {.fd = end, .events = POLLIN};
 
-    fcntl(end, F_SETOWN, getpid());
-    fcntl(end, F_SETSIG, SIGKILL);
-    fcntl(end, F_SETFL, O_ASYNC | O_NONBLOCK);
-    /* The parent may have died before the line above. */
-    if (poll(&hangup, 1, 0) == 1 && (hangup.revents & POLLHUP))
+    if ((!ask_for_end(end) && errno != EINVAL) || poll(&hangup, 1, 0) != 0)
         raise(SIGKILL);
     lifeline.armed_end = end;
 }
@@ -152,10 +172,7 @@ static void after_fork_in_child(void)
     close_end(&lifeline.armed_end);
 }
 
-static void install_handlers(void)
-{
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-}
+static struct fork_handlers handlers = {before_fork, after_fork_in_parent, after_fork_in_child, 0};
 
 /* ----------------------------------------------------------------- spawn */
 
@@ -164,22 +181,27 @@ int sf_process_create(struct sf_process **process)
     struct sf_process *made;
     int rc = liveness_join();
 
+    if (rc == 0)
+        rc = liveness_handle_forks(&handlers);
     if (rc < 0)
         return rc;
-    pthread_once(&handlers_once, install_handlers);
     made = calloc(1, sizeof *made);
     if (made == NULL)
         return -ENOMEM;
-    rc = liveness_reserve(&made->member);
+    rc = -pthread_mutex_init(&made->lock, NULL);
     if (rc < 0)
         goto undo_calloc;
-    pthread_mutex_init(&made->lock, NULL);
+    rc = liveness_reserve(&made->member);
+    if (rc < 0)
+        goto undo_lock;
     made->owner = liveness_self();
     made->pidfd = -1;
     made->own_lifeline = -1;
     *process = made;
     return 0;
 
+undo_lock:
+    pthread_mutex_destroy(&made->lock);
 undo_calloc:
     free(made);
     return rc;
@@ -203,8 +225,7 @@ static void begin_child(int own_read_end)
     int end = own_read_end >= 0 ? own_read_end : open_again(lifeline.read_end);
 
     close_end(&lifeline.read_end);
-    if (end >= 0)
-        arm(end);
+    arm(end);
 }
 
 /* The child was reaped by others before we could hold it: it has ended, and
@@ -475,7 +496,8 @@ static void kill_child(struct sf_process *process)
 {
     struct pollfd ended = {.fd = process->pidfd, .events = POLLIN};
 
-    sf_process_kill(process, SIGKILL);
+    if (sf_process_kill(process, SIGKILL) == -EPERM)
+        return; /* it has become another user, and is left to itself */
     while (current_state(process) == SPAWNED) {
         poll(&ended, 1, SLICE_MS);
         pthread_mutex_lock(&process->lock);

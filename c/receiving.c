@@ -12,7 +12,8 @@
 
 #include <string.h>
 
-#define AGAIN (-EINPROGRESS) /* of try_receive: something was consumed; go on */
+#define SIZE_LIMIT (UINT64_C(1) << 46) /* of one message; nobody has as much memory */
+#define AGAIN (-EINPROGRESS)           /* of try_receive: something was consumed; go on */
 
 static uint64_t head_of(struct sf_channel *channel)
 {
@@ -25,15 +26,35 @@ static int64_t as_result(uint64_t size, int tag)
     return (int64_t)(size << 8 | (unsigned)tag);
 }
 
+void channel_forget_incoming(struct sf_channel *channel)
+{
+    if (channel->incoming.active)
+        message_free_run(&channel->incoming.run);
+    channel->incoming.active = false;
+}
+
 /* Forget a half-received message: its sender gave up, or we do. */
 static void drop_incoming(struct sf_channel *channel)
 {
     if (!channel->incoming.active)
         return;
-    message_free_run(&channel->incoming.run);
-    channel->incoming.active = false;
+    channel_forget_incoming(channel);
     channel_set_stream(&channel->region->receiving.stream, 0);
     park_wake(&channel->region->data, true); /* whom the stream kept away */
+}
+
+/* The next frame of a message whose frames are all there. */
+static int peek_next(struct sf_channel *channel, struct ring_frame *frame)
+{
+    uint64_t head = head_of(channel);
+    int rc;
+
+    do
+        rc = ring_peek(&channel->ring, frame->next, frame);
+    while (rc == 1 && (frame->flags & RING_PAD));
+    if (rc != 1 || (frame->flags & RING_FIRST) || frame->next - head > ring_cost(SF_MESSAGE_INLINE))
+        return -EBADMSG;
+    return 0;
 }
 
 /* Take a message whose frames are all there, and consume it at one stroke. */
@@ -41,7 +62,7 @@ static int64_t receive_whole(struct sf_channel *channel, struct sf_message *mess
                              struct ring_frame *frame)
 {
     uint64_t total = frame->total, received = 0;
-    int tag = frame->tag, rc = 1;
+    int tag = frame->tag;
 
     if (total > SF_MESSAGE_INLINE)
         return -EBADMSG;
@@ -50,10 +71,7 @@ static int64_t receive_whole(struct sf_channel *channel, struct sf_message *mess
         received += frame->size;
         if (!(frame->flags & RING_MORE))
             break;
-        do
-            rc = ring_peek(&channel->ring, frame->next, frame);
-        while (rc == 1 && (frame->flags & RING_PAD));
-        if (rc != 1 || (frame->flags & RING_FIRST))
+        if (peek_next(channel, frame) < 0)
             return -EBADMSG;
     }
     if (received != total)
@@ -66,8 +84,11 @@ static int64_t receive_whole(struct sf_channel *channel, struct sf_message *mess
 static int begin_incoming(struct sf_channel *channel, struct sf_message *message, uint64_t total)
 {
     struct incoming *incoming = &channel->incoming;
-    int rc = message_take_run(message, total, &incoming->run);
+    int rc;
 
+    if (total == 0 || total > SIZE_LIMIT)
+        return -EBADMSG;
+    rc = message_take_run(message, total, &incoming->run);
     if (rc < 0)
         return rc;
     incoming->total = total;
@@ -145,6 +166,8 @@ static int64_t try_receive(struct sf_channel *channel, struct sf_message *messag
     channel_note_cpu(&channel->region->receiving.cpu);
     if (channel_is_owner_dead(stream))
         channel_set_stream(stream, 0);
+    if (channel_stream_owner(stream) != liveness_self())
+        channel_forget_incoming(channel); /* others may have taken the rest */
     if (channel_is_held_by_other(stream))
         return -EAGAIN;
     rc = ring_peek(&channel->ring, head_of(channel), &frame);
@@ -229,29 +252,26 @@ static int64_t receive_message(struct sf_channel *channel, struct sf_message *me
         result = attempt_receive(channel, message, deadline_ns);
         if (result >= 0 || result == AGAIN)
             channel_wake_senders(channel);
-        if (result == AGAIN && park_slice_is_over(&slice_end_ns))
-            return -EINTR;
-        if (result == AGAIN)
-            continue;
-        if (result != -EAGAIN)
+        if (result == -EAGAIN) {
+            rc = wait_for_data(channel, deadline_ns);
+            if (rc < 0)
+                return rc;
+        } else if (result != AGAIN) {
             return result;
-        rc = wait_for_data(channel, deadline_ns);
-        if (rc < 0)
-            return rc;
+        }
+        if (park_slice_is_over(&slice_end_ns))
+            return -EINTR;
     }
 }
 
 void channel_leave_incoming(struct sf_channel *channel)
 {
-    int rc;
-
     if (channel_stream_owner(&channel->region->receiving.stream) != liveness_self())
         return;
-    do
-        rc = channel_lock_receiving(channel);
-    while (rc == -EINTR);
-    if (rc < 0)
+    if (channel_lock_receiving(channel) < 0) {
+        channel_give_up_stream(&channel->region->receiving.stream);
         return;
+    }
     drop_incoming(channel);
     channel_unlock_receiving(channel);
 }

@@ -25,6 +25,11 @@
  *
  *     header   | magic 24 | tag 8 | flags 8 | size 24 |
  *
+ * What is read from shared memory is checked before it is used as a place or
+ * as a bound, once, from a copy: a process of the family may have overwritten
+ * it. Whatever it wrote, nobody reads or writes outside the ring and nobody
+ * walks further than the ring is long.
+ *
  * Rejected: one linear buffer, which keeps every page it ever touched; a
  * mirrored mapping, needed only where records must not be split; claiming
  * without a lock, whose holes need a guess about who is dead.
@@ -107,9 +112,12 @@ static bool free_segment(struct ring *ring, uint32_t physical, uint64_t logical)
 
 uint32_t ring_segments_warm(const struct ring *ring)
 {
-    /* Relaxed, both: a count of hints. */
-    return atomic_load_explicit(&ring->receiver->given, memory_order_relaxed) -
-           atomic_load_explicit(&ring->sender->taken, memory_order_relaxed);
+    /* Relaxed given: a count of hints. Acquire taken: what was taken out of
+     * warm[] has been read; pairs with the release in take_warm. */
+    uint32_t count = atomic_load_explicit(&ring->receiver->given, memory_order_relaxed) -
+                     atomic_load_explicit(&ring->sender->taken, memory_order_acquire);
+
+    return count < RING_WARM_COUNT ? count : RING_WARM_COUNT;
 }
 
 bool ring_is_warm(const struct ring *ring)
@@ -121,7 +129,9 @@ static uint32_t ever_used(const struct ring *ring)
 {
     /* Relaxed: it only grows, under the sender's lock, before the segment's
      * state changes; a walk by another side sees it through the tail. */
-    return atomic_load_explicit(&ring->warm->ever_used, memory_order_relaxed);
+    uint32_t count = atomic_load_explicit(&ring->warm->ever_used, memory_order_relaxed);
+
+    return count < ring->segment_count ? count : ring->segment_count;
 }
 
 /* The oldest recycled segment, or UINT32_MAX. */
@@ -135,29 +145,26 @@ static uint32_t take_warm(struct ring *ring)
 
     if (taken == given)
         return UINT32_MAX;
+    if (given - taken > RING_WARM_COUNT)
+        taken = given - RING_WARM_COUNT; /* damaged; there are never more */
     /* Relaxed: ordered by the acquire above. */
     physical =
         atomic_load_explicit(&ring->warm->ids[taken % RING_WARM_COUNT], memory_order_relaxed);
-    /* Release: the slot may be written again; pairs with put_warm. */
+    /* Release: the place may be written again; pairs with ring_segments_warm. */
     atomic_store_explicit(&ring->sender->taken, taken + 1, memory_order_release);
     return physical < ever_used(ring) ? physical : UINT32_MAX;
 }
 
-/* False when there are enough of them already. */
-static bool put_warm(struct ring *ring, uint32_t physical)
+/* With room in warm[], which only the receiving side fills. */
+static void put_warm(struct ring *ring, uint32_t physical)
 {
-    /* Relaxed given: only the receiving side writes it. Acquire taken: pairs
-     * with the release in take_warm. */
+    /* Relaxed: only the receiving side writes it. */
     uint32_t given = atomic_load_explicit(&ring->receiver->given, memory_order_relaxed);
-    uint32_t taken = atomic_load_explicit(&ring->sender->taken, memory_order_acquire);
 
-    if (given - taken >= RING_WARM_COUNT)
-        return false;
     /* Relaxed id, release given: pairs with the acquire in take_warm. */
     atomic_store_explicit(&ring->warm->ids[given % RING_WARM_COUNT], physical,
                           memory_order_relaxed);
     atomic_store_explicit(&ring->receiver->given, given + 1, memory_order_release);
-    return true;
 }
 
 /* A free segment below the highest one ever used, or UINT32_MAX. */
@@ -233,7 +240,7 @@ static void empty_and_free(struct ring *ring, uint32_t physical, uint64_t purpos
 }
 
 /* Make sure that the segment of a position to be written exists. */
-static int enter(struct ring *ring, uint64_t position)
+static int enter_segment(struct ring *ring, uint64_t position)
 {
     uint64_t logical = LOGICAL_OF(position);
     uint32_t physical;
@@ -340,9 +347,26 @@ static unsigned char *address(const struct ring *ring, uint64_t position)
     uint32_t physical = atomic_load_explicit(
         &ring->map[LOGICAL_OF(position) & (ring->map_count - 1)], memory_order_relaxed);
 
-    if (physical >= ring->segment_count)
+    if (physical >= ring->segment_count || position % 8 != 0)
         return NULL;
     return segment(ring, physical) + OFFSET_OF(position);
+}
+
+/* No tail is further ahead of the head than there are segments. */
+static bool is_out_of_bounds(const struct ring *ring, uint64_t used)
+{
+    return used > (uint64_t)ring->segment_count << RING_SEGMENT_SHIFT;
+}
+
+/* Where a frame at `position` is to be written. */
+static int enter(struct ring *ring, uint64_t position, unsigned char **at)
+{
+    int rc = enter_segment(ring, position);
+
+    if (rc < 0)
+        return rc;
+    *at = address(ring, position);
+    return *at == NULL ? -EBADMSG : 0;
 }
 
 static void copy_in(unsigned char *to, struct ring_outgoing *message, uint64_t size)
@@ -364,7 +388,7 @@ static void copy_in(unsigned char *to, struct ring_outgoing *message, uint64_t s
     }
 }
 
-uint64_t ring_room(struct ring *ring, uint64_t wanted)
+int ring_room(struct ring *ring, uint64_t wanted, uint64_t *room)
 {
     /* Relaxed tail: ours. Acquire head: what was consumed has been read; pairs
      * with the release in ring_consume. */
@@ -375,17 +399,28 @@ uint64_t ring_room(struct ring *ring, uint64_t wanted)
         ring->sender->head_seen = atomic_load_explicit(&ring->receiver->head, memory_order_acquire);
         used = tail - ring->sender->head_seen;
     }
-    return used < ring->limit ? ring->limit - used : 0;
+    if (is_out_of_bounds(ring, used))
+        return -EBADMSG;
+    *room = used < ring->limit ? ring->limit - used : 0;
+    return 0;
+}
+
+bool ring_may_have_room(const struct ring *ring, uint64_t wanted)
+{
+    uint64_t used = ring_used(ring);
+
+    return is_out_of_bounds(ring, used) || used + wanted <= ring->limit;
 }
 
 static int write_control(struct ring *ring, uint64_t *position, unsigned flags, uint64_t size)
 {
     uint64_t word = header(flags, 0, size);
-    int rc = enter(ring, *position);
+    unsigned char *at;
+    int rc = enter(ring, *position, &at);
 
     if (rc < 0)
         return rc;
-    memcpy(address(ring, *position), &word, sizeof word);
+    memcpy(at, &word, sizeof word);
     *position += HEADER_SIZE + size;
     return 0;
 }
@@ -416,10 +451,9 @@ int ring_write(struct ring *ring, struct ring_outgoing *message, uint64_t *posit
         if (size > left - head_size)
             size = left - head_size;
     }
-    rc = enter(ring, *position);
+    rc = enter(ring, *position, &to);
     if (rc < 0)
         return rc;
-    to = address(ring, *position);
     word = header(flags, message->tag, size);
     memcpy(to, &word, sizeof word);
     if (head_size > HEADER_SIZE)
@@ -459,6 +493,8 @@ int ring_peek(struct ring *ring, uint64_t position, struct ring_frame *frame)
 
     if (!is_published(ring, position))
         return position == ring->receiver->tail_seen ? 0 : -EBADMSG;
+    if (is_out_of_bounds(ring, ring->receiver->tail_seen - position))
+        return -EBADMSG;
     at = address(ring, position);
     if (at == NULL)
         return -EBADMSG;
@@ -491,6 +527,8 @@ void ring_consume(struct ring *ring, uint64_t position)
      * before they may be written again. */
     atomic_store_explicit(&ring->receiver->head, position, memory_order_release);
     SF_KILL_POINT();
+    if (LOGICAL_OF(position) - logical > ring->segment_count)
+        return; /* damaged: there are no such segments */
     for (; logical < LOGICAL_OF(position); logical++)
         leave(ring, logical);
 }

@@ -94,12 +94,17 @@ uint64_t ring_cost(uint64_t size);
 /* Sending side. ------------------------------------------------------- */
 
 /* Bytes that may be written now. Looks at the head only when what it saw last
- * does not suffice for `wanted`. */
-uint64_t ring_room(struct ring *ring, uint64_t wanted);
+ * does not suffice for `wanted`. Returns 0, or -EBADMSG when head and tail
+ * cannot both be true. */
+int ring_room(struct ring *ring, uint64_t wanted, uint64_t *room);
+
+/* Is it worth asking again? For who waits for room, without the lock. */
+bool ring_may_have_room(const struct ring *ring, uint64_t wanted);
 
 /* Write the next frame of a message at *position, with at most `most` bytes of
  * it, and move *position behind it. Nothing is visible before ring_publish.
- * Returns 0, or -ENOBUFS when no segment is free. */
+ * Returns 0, -ENOBUFS when no segment is free, or -EBADMSG when there can be no
+ * frame at the position. */
 int ring_write(struct ring *ring, struct ring_outgoing *message, uint64_t *position, uint64_t most,
                unsigned flags);
 

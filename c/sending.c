@@ -34,16 +34,24 @@ static uint64_t tail_of(struct sf_channel *channel)
     return atomic_load_explicit(&channel->region->sending.ring.tail, memory_order_relaxed);
 }
 
+/* That no segment is free is a reason to wait. */
+static int as_waiting(int rc)
+{
+    return rc == -ENOBUFS ? -EAGAIN : rc;
+}
+
 /* Publish a message at one stroke. */
 static int send_whole(struct sf_channel *channel, const struct ring_outgoing *message)
 {
     struct ring_outgoing unsent = *message;
     uint64_t position = tail_of(channel);
+    int rc;
 
     do {
-        if (ring_write(&channel->ring, &unsent, &position, UINT64_MAX, 0) < 0) {
+        rc = ring_write(&channel->ring, &unsent, &position, UINT64_MAX, 0);
+        if (rc < 0) {
             ring_recover_sender(&channel->ring);
-            return -EAGAIN;
+            return as_waiting(rc);
         }
     } while (unsent.written < unsent.total);
     ring_publish(&channel->ring, position);
@@ -64,12 +72,15 @@ static int send_piece(struct sf_channel *channel)
 {
     struct ring_outgoing *message = &channel->outgoing.message;
     uint64_t left = message->total - message->written;
-    uint64_t room = ring_room(&channel->ring, ring_cost(RING_SEGMENT_SIZE));
-    uint64_t position = tail_of(channel);
+    uint64_t position = tail_of(channel), room;
+    int rc = ring_room(&channel->ring, ring_cost(RING_SEGMENT_SIZE), &room);
 
-    if (room < ring_cost(smallest_piece(channel, left)) ||
-        ring_write(&channel->ring, message, &position, room - ring_cost(0), RING_STREAM) < 0)
+    if (rc == 0 && room < ring_cost(smallest_piece(channel, left)))
         return -EAGAIN;
+    if (rc == 0)
+        rc = ring_write(&channel->ring, message, &position, room - ring_cost(0), RING_STREAM);
+    if (rc < 0)
+        return as_waiting(rc);
     ring_publish(&channel->ring, position);
     if (message->written < message->total)
         return MORE;
@@ -89,7 +100,8 @@ static void begin_stream(struct sf_channel *channel, const struct ring_outgoing 
 static int check_message(struct sf_channel *channel, uint64_t total, bool may_wait)
 {
     bool whole = channel_goes_whole(channel, total);
-    uint64_t cost = ring_cost(total) + (whole ? 0 : ring_cost(0));
+    uint64_t cost = ring_cost(total) + (whole ? 0 : ring_cost(0)), room;
+    int rc;
 
     /* Relaxed: of this process. */
     if (channel_is_closed(channel) ||
@@ -99,9 +111,10 @@ static int check_message(struct sf_channel *channel, uint64_t total, bool may_wa
         return -EMSGSIZE;
     if (channel_stream_owner(&channel->region->sending.stream) != 0)
         return -EAGAIN;
-    if ((whole || !may_wait) && ring_room(&channel->ring, cost) < cost)
-        return -EAGAIN;
-    return whole ? 0 : MORE;
+    rc = ring_room(&channel->ring, cost, &room);
+    if (rc == 0 && room < cost && (whole || !may_wait))
+        rc = -EAGAIN;
+    return rc < 0 || whole ? rc : MORE;
 }
 
 /* One attempt, with the lock held. Returns 0 when all is sent, MORE, -EAGAIN
@@ -176,6 +189,8 @@ static int wait_for_space(struct sf_channel *channel, const struct ring_outgoing
                               .peer_cpu = &channel->region->receiving.cpu,
                               .thread = streaming_thread(channel)};
 
+    if (channel_is_released(channel))
+        return -EBADF;
     if (deadline_ns <= sf_clock_now_ns())
         return -ENOBUFS;
     waiting.need = ring_cost(channel_goes_whole(channel, message->total)
@@ -195,17 +210,17 @@ static int send_message(struct sf_channel *channel, const struct ring_outgoing *
         rc = attempt_send(channel, message, deadline_ns);
         if (rc >= 0)
             channel_wake_receivers(channel);
-        if (rc == MORE) {
-            if (park_slice_is_over(&slice_end_ns))
-                return -EINTR;
+        if (rc == -EAGAIN) {
+            rc = wait_for_space(channel, message, deadline_ns);
+            if (rc < 0)
+                break;
+        } else if (rc == MORE) {
             pace(channel, &patient);
-            continue;
+        } else {
+            break;
         }
-        if (rc != -EAGAIN)
-            break;
-        rc = channel_is_released(channel) ? -EBADF : wait_for_space(channel, message, deadline_ns);
-        if (rc < 0)
-            break;
+        if (park_slice_is_over(&slice_end_ns))
+            return -EINTR;
     }
     if (rc == 0 && !channel_goes_whole(channel, message->total))
         park_wake(&channel->region->space, true); /* whom the stream kept away */
@@ -214,16 +229,13 @@ static int send_message(struct sf_channel *channel, const struct ring_outgoing *
 
 void channel_leave_outgoing(struct sf_channel *channel)
 {
-    int rc;
-
+    channel_set_streaming_thread(channel, 0);
     if (channel_stream_owner(&channel->region->sending.stream) != liveness_self())
         return;
-    do
-        rc = channel_lock_sending(channel);
-    while (rc == -EINTR);
-    if (rc < 0)
+    if (channel_lock_sending(channel) < 0) {
+        channel_give_up_stream(&channel->region->sending.stream);
         return;
-    channel_set_streaming_thread(channel, 0);
+    }
     if (channel->outgoing.message.written > 0)
         channel_abort_outgoing(channel);
     else

@@ -25,18 +25,6 @@
 
 #define LOCK_SLICE_NS INT64_C(50000000)
 
-void channel_init_lock(pthread_mutex_t *lock)
-{
-    pthread_mutexattr_t attributes;
-
-    pthread_mutexattr_init(&attributes);
-    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK);
-    pthread_mutex_init(lock, &attributes);
-    pthread_mutexattr_destroy(&attributes);
-}
-
 /* Returns 0, EOWNERDEAD with the lock held, or another error number. A holder
  * is at work for microseconds, unless it was stopped: hence the slice. */
 static int lock_in_slice(pthread_mutex_t *lock)

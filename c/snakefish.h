@@ -76,6 +76,7 @@ struct sf_process;
  * Returns 0, or
  *   -EAGAIN     SF_PROCESS_LIMIT processes of this family are alive
  *   -ENOMEM     no memory for the handle or the page
+ *   -ENOTSUP    the kernel has no locks that outlive their holders
  */
 SF_API int sf_process_create(struct sf_process **process);
 
@@ -84,7 +85,8 @@ SF_API int sf_process_create(struct sf_process **process);
  *
  * Asynchronous signals are blocked around the fork and restored in both
  * processes. No instruction of the caller runs between the fork and the line
- * that records the pid. The child dies, by SIGKILL, when its parent does.
+ * that records the pid. The child dies, by SIGKILL, when its parent does; at
+ * once, if the system is too short of memory or descriptors to see to that.
  *
  * Concurrency: one thread per handle.
  *
@@ -94,6 +96,8 @@ SF_API int sf_process_create(struct sf_process **process);
  *               way of its own; no child exists and the handle can be spawned
  *   -EAGAIN, -ENOMEM  fork(2) failed; the handle can be spawned again
  *   -EMFILE, -ENFILE  no descriptor for the child; no child exists
+ *   -ENOSYS, -EPERM   no pidfd: a kernel before 5.4, or a sandbox that forbids
+ *               it; no child exists
  */
 SF_API int sf_process_spawn(struct sf_process *process, pid_t (*fork_function)(void));
 
@@ -114,16 +118,18 @@ SF_API int sf_process_spawn(struct sf_process *process, pid_t (*fork_function)(v
  *   -EINTR      see the top of this file
  *   -EINVAL     not spawned
  *   -EBADF      released by another thread meanwhile
+ *   -ENOMEM     the kernel has no memory to wait with; nothing has changed
  */
 SF_API int sf_process_wait(struct sf_process *process, int64_t deadline_ns, int *status);
 
 /* 1 while the child runs (a stopped child runs), 0 once it has ended, reaped
- * or not; -EINVAL when it was never spawned. Reaps nothing. */
+ * or not; -EINVAL when it was never spawned; -EBADF and -ENOMEM as above. Reaps
+ * nothing. */
 SF_API int sf_process_is_alive(struct sf_process *process);
 
 /* Send a signal to the child and to no other process, whatever became of its
  * pid. Returns 0; -ESRCH when it has ended; -EINVAL for a bad signal or a
- * child that was never spawned. */
+ * child that was never spawned; -EPERM when it has become another user. */
 SF_API int sf_process_kill(struct sf_process *process, int signal_number);
 
 /* The child's pid, or -EINVAL before the spawn. */
@@ -135,7 +141,8 @@ SF_API int sf_process_pid(const struct sf_process *process);
 SF_API int sf_process_fileno(const struct sf_process *process);
 
 /* Kill the child if it runs, reap it, close its descriptors. A status that was
- * decoded before stays readable. Idempotent. */
+ * decoded before stays readable. A child that has become another user, so that
+ * we may not kill it, is left to itself. Idempotent. */
 SF_API void sf_process_release(struct sf_process *process);
 
 /* Release, then free. Accepts NULL. In a process that does not own the handle
@@ -162,7 +169,7 @@ struct sf_channel;
 struct sf_message;
 
 /* The capacity behind which a create with SF_CHANNEL_SHRINK gives up. */
-#define SF_CHANNEL_SMALLEST ((size_t)64 << 20)
+#define SF_CHANNEL_SMALLEST ((size_t)4 << 20)
 
 /* Flags of sf_channel_create. */
 #define SF_CHANNEL_SHRINK 1 /* accept less than `capacity` if memory is short */
@@ -177,11 +184,13 @@ struct sf_message;
  *
  * Returns 0, or -EINVAL for a capacity of 0, or -ENOMEM when there is no
  * address space (capacities up to 2^46 are tried), or -EAGAIN when this
- * process got no place in its family's control page. */
+ * process got no place in its family's control page, or -ENOTSUP as in
+ * sf_process_create. */
 SF_API int sf_channel_create(size_t capacity, unsigned flags, struct sf_channel **channel);
 
 /* Name a process, not yet spawned, as a sender of an SF_CHANNEL_BOUND channel,
- * so that a receiver learns of its death even if it never sent anything. */
+ * so that a receiver learns of its death even if it never sent anything.
+ * Returns 0, -EBADF or -ENOLCK, see sf_channel_send. */
 SF_API int sf_channel_bind_sender(struct sf_channel *channel, const struct sf_process *process);
 
 /* Append one message of `size` bytes.
@@ -240,11 +249,11 @@ SF_API void sf_channel_cancel(struct sf_channel *channel);
 SF_API void sf_channel_count_self(struct sf_channel *channel, int on);
 
 /* Close the channel for everybody: later sends fail, receivers take what is
- * left and then get -ESHUTDOWN. Returns 0 or -EBADF. */
+ * left and then get -ESHUTDOWN. Returns 0, -EBADF or -ENOLCK. */
 SF_API int sf_channel_close(struct sf_channel *channel);
 
 /* Declare that this process, and children it forks from now on, will not send
- * (not receive) any more. Returns 0 or -EBADF. */
+ * (not receive) any more. Returns 0, -EBADF or -ENOLCK. */
 SF_API int sf_channel_close_send(struct sf_channel *channel);
 SF_API int sf_channel_close_receive(struct sf_channel *channel);
 

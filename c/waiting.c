@@ -50,7 +50,7 @@ bool channel_has_space(void *subject)
     struct waiting *waiting = subject;
     struct sf_channel *channel = waiting->channel;
 
-    return ring_used(&channel->ring) + waiting->need <= channel->ring.limit &&
+    return ring_may_have_room(&channel->ring, waiting->need) &&
            (waiting->thread != 0 || channel_stream_owner(&channel->region->sending.stream) == 0);
 }
 

@@ -44,6 +44,10 @@
 #define UNDER_SANITIZER 0
 #endif
 
+#ifndef UNDER_COVERAGE
+#define UNDER_COVERAGE 0
+#endif
+
 #define CHECK(condition) check_condition((condition) ? 1 : 0, #condition, __FILE__, __LINE__)
 #define CHECK_EQUAL(actual, expected)                                                              \
     check_equal((long long)(actual), (long long)(expected), #actual, __FILE__, __LINE__)
@@ -163,6 +167,7 @@ static inline void check_time_is_up(int signal_number)
 static inline void check_begin(unsigned seconds)
 {
     struct sigaction time_is_up = {.sa_handler = check_time_is_up};
+    unsigned slowness = UNDER_SANITIZER || UNDER_COVERAGE ? 4 : 1;
 
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -170,7 +175,7 @@ static inline void check_begin(unsigned seconds)
     setvbuf(stdout, NULL, _IOLBF, 0);
     check_state.current = "main";
     sigaction(SIGALRM, &time_is_up, NULL);
-    alarm(UNDER_SANITIZER ? seconds * 4 : seconds);
+    alarm(seconds * slowness);
 }
 
 static inline void check_run(const char *name, void (*test)(void))

@@ -6,6 +6,7 @@
 #include "channel.h"
 #include "peer.h"
 
+#include <sys/syscall.h>
 #include <sys/time.h>
 
 /* One channel and one buffer, which most tests begin with. */
@@ -719,10 +720,13 @@ static void take_half_and_stay(void *subject)
 static void a_message_whose_receiver_died_is_skipped(void)
 {
     struct stream stream = {make_pair(8 * KIB), 100 * KIB, 2, 1};
-    struct sf_process *sender = start_peer(send_messages, &stream);
-    struct sf_process *receiver = start_peer(take_half_and_stay, &stream);
+    struct sf_process *sender = start_peer(send_messages, &stream), *receiver;
 
+    WAIT_UNTIL(sf_channel_used(stream.pair.channel) > 4 * KIB);
+    stop_peer(sender); /* so that half of it is all there is to take */
+    receiver = start_peer(take_half_and_stay, &stream);
     WAIT_UNTIL(stream.pair.channel->region->receiving.stream != 0);
+    sf_process_kill(sender, SIGCONT);
     CHECK_EQUAL(receive_now(stream.pair), -EAGAIN);
     kill_peer(receiver);
     CHECK(receive_marked(stream.pair.channel, stream.pair.message, 1, 1, 100 * KIB));
@@ -913,6 +917,52 @@ static void a_bound_sender_that_is_not_spawned_yet_is_waited_for(void)
     kill_peer(bound);
     CHECK_EQUAL(receive_until(pair.channel, pair.message, SF_FOREVER), -EPIPE);
     free_pair(pair);
+}
+
+/* A fork without at-fork handlers, in one of which a child joins the family: this
+ * one never does, and comes to its end by a timer. */
+static pid_t fork_and_die_unborn(void)
+{
+    struct itimerval soon = {.it_value = {.tv_usec = 20000}};
+    sigset_t everything;
+    pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+
+    if (pid != 0)
+        return pid;
+    signal(SIGALRM, SIG_DFL);
+    sigfillset(&everything);
+    sigprocmask(SIG_UNBLOCK, &everything, NULL);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    for (;;)
+        pause();
+}
+
+/* How long a receiver waits for a sender that dies before it is born. */
+static int64_t unborn_sender_ms(void)
+{
+    struct sf_process *bound = NULL;
+    struct pair pair = make_bound_pair(&bound);
+    int64_t began_ms = check_now_ms(), took_ms;
+
+    CHECK(sf_process_spawn(bound, fork_and_die_unborn) > 0);
+    CHECK_EQUAL(receive_until(pair.channel, pair.message, SF_FOREVER), -EPIPE);
+    took_ms = check_now_ms() - began_ms;
+    CHECK_EQUAL(end_peer(bound), -SIGALRM);
+    free_pair(pair);
+    return took_ms;
+}
+
+/* Nothing wakes anybody then; a machine may be busy once, but not five times. */
+static void the_death_of_an_unborn_sender_is_seen_before_the_slice_is_over(void)
+{
+    int64_t least_ms = unborn_sender_ms();
+
+    for (int i = 0; i < 4; i++) {
+        int64_t took_ms = unborn_sender_ms();
+
+        least_ms = took_ms < least_ms ? took_ms : least_ms;
+    }
+    CHECK(least_ms < PARK_SLICE_NS / 1000000);
 }
 
 static void an_unbound_channel_that_nobody_shares_is_waited_for(void)
@@ -1228,6 +1278,7 @@ int main(void)
     RUN(the_parents_half_stream_is_not_the_childs);
     RUN(the_death_of_a_bound_sender_is_told_though_others_live);
     RUN(a_bound_sender_that_is_not_spawned_yet_is_waited_for);
+    RUN(the_death_of_an_unborn_sender_is_seen_before_the_slice_is_over);
     RUN(an_unbound_channel_that_nobody_shares_is_waited_for);
     RUN(memory_is_given_back_after_a_burst);
     RUN(an_idle_channel_occupies_little);

@@ -18,6 +18,50 @@ static void one_is_a_member_and_alive(void)
     CHECK(liveness_slot_count() > LIVENESS_SLOT_OF(liveness_self()));
 }
 
+static void who_is_no_member_yet_leaves_no_record(void)
+{
+    sf_process_exiting(3);
+    CHECK_EQUAL(liveness_self(), 0);
+    CHECK_EQUAL(liveness_slot_count(), 0);
+}
+
+static void *wait_for_handlers(void *handlers)
+{
+    CHECK_EQUAL(liveness_handle_forks(handlers), 0);
+    return NULL;
+}
+
+static void fork_handlers_that_a_thread_is_installing_are_waited_for(void)
+{
+    struct fork_handlers handlers = {.installer = getpid()};
+    pthread_t thread;
+
+    CHECK_EQUAL(pthread_create(&thread, NULL, wait_for_handlers, &handlers), 0);
+    CHECK_EQUAL(pthread_tryjoin_np(thread, NULL), EBUSY);
+    atomic_store(&handlers.installer, -1);
+    pthread_join(thread, NULL);
+}
+
+/* The member that it was to be has come to an end before it began. */
+static void a_child_whose_slot_was_given_away_finds_another(void)
+{
+    uint64_t member = 0;
+    pid_t pid;
+    int status;
+
+    CHECK_EQUAL(liveness_reserve(&member), 0);
+    liveness_adopt(member);
+    liveness_release(member);
+    pid = fork();
+    if (pid == 0)
+        _exit(liveness_self() != 0 && liveness_self() != member &&
+              !liveness_is_dead(liveness_self()));
+    liveness_adopt(0);
+    CHECK_EQUAL(waitpid(pid, &status, 0), pid);
+    CHECK_EQUAL(WEXITSTATUS(status), 1);
+    CHECK(liveness_is_dead(member));
+}
+
 static void a_child_lives_from_the_moment_it_is_reserved(void)
 {
     struct sf_process *process = NULL;
@@ -328,7 +372,10 @@ int main(void)
 {
     check_begin(60);
     family_of_a_thread = in_a_child(found_a_family_in_a_thread);
+    RUN(who_is_no_member_yet_leaves_no_record);
     end_peer(start_peer(leave_at_once, NULL));
+    RUN(fork_handlers_that_a_thread_is_installing_are_waited_for);
+    RUN(a_child_whose_slot_was_given_away_finds_another);
     RUN(one_is_a_member_and_alive);
     RUN(a_member_outlives_the_thread_that_joined);
     RUN(a_child_lives_from_the_moment_it_is_reserved);

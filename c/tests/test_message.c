@@ -121,6 +121,21 @@ static void a_buffer_without_memory_is_refused(void)
     setrlimit(RLIMIT_AS, &before);
 }
 
+static void what_was_received_last_can_be_asked_for_again(void)
+{
+    struct sf_channel *channel = make_channel(64 * KIB);
+    struct sf_message *message = make_message();
+
+    CHECK_EQUAL(sf_message_count(message), 0);
+    CHECK_EQUAL(send_marked(channel, 1, 7, 100, SF_NOW), 0);
+    CHECK_EQUAL(sf_channel_receive(channel, message, SF_NOW), result_of(100, 7));
+    CHECK_EQUAL(sf_channel_receive(channel, message, SF_NOW), -EAGAIN);
+    CHECK_EQUAL(sf_message_count(message), 1);
+    CHECK_EQUAL(sf_message_result(message), result_of(100, 7));
+    sf_message_destroy(message);
+    sf_channel_destroy(channel);
+}
+
 static void destroying_nothing_is_allowed(void)
 {
     sf_message_destroy(NULL);
@@ -136,6 +151,7 @@ int main(void)
     RUN(a_cleared_buffer_is_a_fresh_one);
     RUN(moderate_memory_is_used_again);
     RUN(excessive_memory_goes_back);
+    RUN(what_was_received_last_can_be_asked_for_again);
     RUN(a_buffer_without_memory_is_refused);
     RUN(destroying_nothing_is_allowed);
     return check_end();
