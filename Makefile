@@ -6,6 +6,7 @@ PYPY ?= pypy3
 CC ?= cc
 SANITIZER_CC ?= $(or $(shell command -v clang),$(CC))
 C_TEST_SECONDS ?= 300
+SECONDS ?= 60
 SOAK ?= 10
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -24,7 +25,7 @@ C_WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wcast-qual -Wwrite
     -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wno-string-conversion -Werror
 
 .PHONY: help run run-cpython run-pypy test test-c test-py test-cpython test-pypy sanitize soak \
-    bench bench-cpython bench-pypy lint format clean
+    fuzz coverage faults bench bench-cpython bench-pypy lint format clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -99,15 +100,23 @@ PLAIN_TESTS := $(filter-out $(KILL_TESTS),$(patsubst c/tests/%.c,%,$(wildcard c/
 THREAD_TESTS ?= $(foreach test,$(PLAIN_TESTS),$(if $(or $(findstring thread,$(test)), \
     $(findstring ring,$(test)),$(findstring clock,$(test))),$(test)))
 
-# $(1) the variant's name, $(2) its compiler, $(3) its flags
+# What a program takes from the linker instead of the C library, by --wrap.
+WRAPPED_BY_test_hostile := mmap munmap
+WRAPPED_BY_test_liveness_without_words := syscall
+WRAPPED_BY_fuzz_channel := mmap munmap
+WRAPPED_BY_test_failing_calls := calloc free mmap madvise ftruncate getrlimit pipe2 read close open \
+    fcntl ioctl poll kill fork waitid waitpid nanosleep clock_nanosleep syscall pthread_atfork \
+    pthread_mutexattr_init pthread_mutex_init pthread_mutex_trylock pthread_mutex_clocklock
+
+# $(1) the variant's name, $(2) its compiler, $(3) its flags, $(4) what else its programs are made of
 define variant
 build/c/$(1)/library/%.o: c/%.c $(C_HEADERS)
 	@mkdir -p $$(@D) && echo $$@
 	@$(2) $(C_FLAGS) $(3) -c $$< -o $$@
 
-build/c/$(1)/%: c/tests/%.c $(C_SOURCES:c/%.c=build/c/$(1)/library/%.o) $(C_HEADERS)
+build/c/$(1)/%: c/tests/%.c $(C_SOURCES:c/%.c=build/c/$(1)/library/%.o) $(4) $(C_HEADERS)
 	@echo $$@
-	@$(2) $(C_FLAGS) $(3) $$(filter %.c %.o,$$^) -o $$@
+	@$(2) $(C_FLAGS) $(3) $$(filter %.c %.o,$$^) $$(WRAPPED_BY_$$(@F):%=-Wl,--wrap=%) -o $$@
 endef
 ADDRESS := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 $(eval $(call variant,plain,$(CC),-O2))
@@ -115,6 +124,10 @@ $(eval $(call variant,kill,$(CC),-O2 -DSF_KILL_POINTS))
 $(eval $(call variant,address,$(SANITIZER_CC),$(ADDRESS)))
 $(eval $(call variant,address-kill,$(SANITIZER_CC),$(ADDRESS) -DSF_KILL_POINTS))
 $(eval $(call variant,thread,$(SANITIZER_CC),-O1 -fsanitize=thread))
+$(eval $(call variant,fuzz,clang,$(ADDRESS) -fsanitize=fuzzer))
+COVERAGE := -O0 --coverage -fprofile-update=atomic -DSF_KILL_POINTS -DUNDER_COVERAGE=1 \
+    -Wl,--wrap=_exit -Wl,--wrap=raise -Wl,--wrap=kill
+$(eval $(call variant,coverage,gcc,$(COVERAGE),c/tests/coverage.c))
 
 TEST_PROGRAMS := $(PLAIN_TESTS:%=build/c/plain/%) $(KILL_TESTS:%=build/c/kill/%)
 ADDRESS_PROGRAMS := $(PLAIN_TESTS:%=build/c/address/%) $(KILL_TESTS:%=build/c/address-kill/%)
@@ -142,9 +155,36 @@ sanitize: $(ADDRESS_PROGRAMS) $(THREAD_PROGRAMS) ## the C tests under ASan, UBSa
 	$(call run_programs,$(ADDRESS_PROGRAMS))
 	$(call run_programs,$(THREAD_PROGRAMS),$(shell setarch -R true 2>/dev/null && echo setarch -R))
 
+fuzz: build/c/fuzz/fuzz_channel ## search for what a hostile peer could break in C, for SECONDS
+	@mkdir -p build/c/fuzz/corpus
+	timeout $$(($(SECONDS) + 120)) $< -max_total_time=$(SECONDS) -max_len=600 -timeout=30 \
+	    -rss_limit_mb=4096 -use_value_profile=1 -print_final_stats=1 -verbosity=0 \
+	    -artifact_prefix=build/c/fuzz/ build/c/fuzz/corpus
+
+COVERAGE_PROGRAMS := $(PLAIN_TESTS:%=build/c/coverage/%) $(KILL_TESTS:%=build/c/coverage/%)
+
+coverage: $(COVERAGE_PROGRAMS) ## which lines and branches of the C library its tests reach
+	@find build/c/coverage -name '*.gcda' -delete
+	$(call run_programs,$(COVERAGE_PROGRAMS),GCOV_ERROR_FILE=build/c/coverage/errors)
+	@gcov -b -o build/c/coverage/library $(C_SOURCES:c/%.c=build/c/coverage/library/%.o) \
+	    | awk -f c/tests/coverage.awk
+	@mv ./*.gcov build/c/coverage
+
 soak: build/c/kill/test_kill_points build/c/plain/test_storm ## SIGKILLs in the C library, SOAK times as many
 	timeout 7200 build/c/kill/test_kill_points $(SOAK)
 	timeout 7200 build/c/plain/test_storm $$((600 * $(SOAK)))
+
+# --------------------------------------------------------------------- faults
+
+.venv/.peers: pyproject.toml | .venv/.installed
+	.venv/bin/pip install -q -e '.[peers]'
+	@touch $@
+
+faults: .venv/.peers $(PYPY_INSTALLED) ## every fault, on CPython, PyPy and the peers: writes FAULTS.md
+	@mkdir -p build
+	PYTHONPATH=tests .venv/bin/python tests/faults/table.py .venv/bin/python \
+	    $(if $(PYPY_INSTALLED),.venv-pypy/bin/python) >build/FAULTS.md
+	mv build/FAULTS.md FAULTS.md
 
 # ----------------------------------------------------------------- benchmarks
 
