@@ -7,12 +7,13 @@ and never returns into the frames that it inherited from its parent.
 
     flush streams, fork | settle in | work | settle up | exit record, os._exit
 
-If the parent has threads, the standard streams get buffers of their own over the
-same descriptors: an inherited one may be locked for ever by a thread that was
-printing, and may hold text that the parent will print. It forgets the event loop that its
-parent was running. What multiprocessing would do in a child of its own is done
-here as well, at both ends: with only one of the two a `multiprocessing.Queue`
-silently loses what was put in it.
+If the parent has threads, the standard streams and those of logging's handlers get
+buffers of their own over the same descriptors: an inherited one may be locked for ever
+by a thread that was printing, and may hold text that the parent will print. A module
+that a thread was importing is imported from the start by whoever needs it. The child
+forgets the event loop that its parent was running. What multiprocessing would do in a
+child of its own is done here as well, at both ends: with only one of the two a
+`multiprocessing.Queue` silently loses what was put in it.
 
 The parent's atexit functions do not run, and nothing is collected: a full
 collection would copy most of the inherited heap.

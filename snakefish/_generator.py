@@ -237,7 +237,8 @@ class Generator(Resource):
         0
 
         Raises:
-            RuntimeError: It was not started, or waiting failed.
+            RuntimeError: It was not started, or waiting failed, or a signal
+                handler wants to wait for the join that it interrupts.
             TimeoutError: It has not ended within *timeout* seconds; it can be
                 joined again.
             Whatever *extract* raised or *merge* raises. It counts as joined then.
@@ -416,9 +417,18 @@ class _Stream:
                 demand.flush()
                 received = self._receive_patiently(deadline)
             if received is not None:
-                demand.satisfied(received[0] & _ROUND)
                 self._over = bool(received[0] & END)
+                self._acknowledge(demand, received)
         return received
+
+    def _acknowledge(self, demand: _Demand, received: tuple[int, Received]) -> None:
+        """Tell *demand* of a message; one that a Ctrl-C keeps from its taker is put back."""
+        try:
+            demand.satisfied(received[0] & _ROUND)
+        except BaseException:
+            self._over = False
+            self.values.put_back(*received)
+            raise
 
     def _receive_patiently(self, deadline: int) -> tuple[int, Received] | None:
         """Return the next message, None if there is none in time; remind the child meanwhile."""

@@ -15,6 +15,7 @@ RemoteError with the text takes its place.
 
 from __future__ import annotations
 
+import mmap
 import pickle
 import traceback
 from typing import Any, NamedTuple
@@ -26,8 +27,8 @@ RAISED = 0x10
 EXTRACTED = 0x20
 END = 0x40
 
-# Address space for the last words of a process that has none left; it is never touched.
-_reserve = [bytearray(4 << 20)]
+# Address space for the last words of a process that has none left: no memory, as nobody touches it.
+_reserve = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)
 
 
 class Outcome(NamedTuple):
@@ -50,9 +51,8 @@ def raised(error: BaseException) -> Outcome:
     """Return the outcome of having raised *error*."""
     try:
         return _described(error)
-    except MemoryError:  # there is none left, and much of it is held by what failed
-        _reserve.clear()
-        traceback.clear_frames(error.__traceback__)
+    except MemoryError:
+        _reserve.close()
         return _described(error)
 
 

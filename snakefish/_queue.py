@@ -97,6 +97,15 @@ class MessageQueue:
 
     def _send_parts(self, tag: int, data: Any, deadline: int) -> None:
         pinned = [ffi.from_buffer("char[]", part) for part in data]
+        try:
+            self._send_pinned(tag, pinned, deadline)
+        finally:
+            # An exception keeps this frame, perhaps in a cycle; and a memoryview in a cycle
+            # that is collected while something uses its buffer crashes CPython.
+            for part in pinned:
+                ffi.release(part)
+
+    def _send_pinned(self, tag: int, pinned: list[Any], deadline: int) -> None:
         sizes = [len(part) for part in pinned]
         arguments = (ffi.new("void *[]", pinned), ffi.new("size_t[]", sizes), len(sizes))
         try:
@@ -164,26 +173,34 @@ class MessageQueue:
 
     def _take_kept(self) -> tuple[int, Received] | None:
         """Return what was kept; what a parent kept is the parent's."""
-        pid, received, loan, code = entry = self._kept.pop(0)
+        pid, received, loan, code = self._kept.pop(0)
         if pid != os.getpid():
             return None
         try:
-            kept: tuple[int, Received] = received or _copied(loan, code)
             if received is None:
+                received = _copied(loan, code)
                 loan[2] += 1
                 _give_back(loan, code)
         except BaseException:
-            self._kept.insert(0, entry)
+            self._kept.insert(0, (pid, received, loan, code))
             raise
+        kept: tuple[int, Received] = received
         return kept
 
     # ---------------------------------------------------------------- waiting
 
     def _persist(self, code: int, call: Callable[..., int], *arguments: Any) -> int:
-        """Go on with a *call* that answered *code*, until it answers something final."""
-        counted = False
+        """Go on with a *call* that answered *code*, until it answers something final.
+
+        Compiled code of PyPy runs signal handlers where a loop begins again, and
+        nowhere else: hence the turn without a call.
+        """
+        counted = looked = False
         while True:
             if code == _EINTR:
+                if not looked:
+                    looked = True
+                    continue
                 counted = False
                 if self._counts_self:
                     self._count_threads()

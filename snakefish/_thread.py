@@ -101,7 +101,8 @@ class Thread(Resource):
         snakefish.MisuseError: idler has not been started
 
         Raises:
-            RuntimeError: It was not started, or waiting failed.
+            RuntimeError: It was not started, or waiting failed, or a signal
+                handler wants to wait for the join that it interrupts.
             TimeoutError: It runs for more than *timeout* seconds; it can be
                 joined again.
             Whatever *extract* raised or *merge* raises. It counts as joined then.
