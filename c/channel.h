@@ -56,6 +56,7 @@ struct region {
  * lock, but for a thread's look whether it is the one. */
 struct outgoing {
     struct ring_outgoing message;
+    const void *first;    /* its first part, which tells it from another message */
     _Atomic pid_t thread; /* 0 when there is none */
 };
 

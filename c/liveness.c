@@ -23,6 +23,7 @@
 #define _GNU_SOURCE
 #include "liveness.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -35,7 +36,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -53,6 +53,7 @@ enum holder { NOBODY_YET = LIVENESS_UNBORN, MAIN_THREAD, OTHER_THREAD };
 #define PHASE_OF(tenure) ((tenure)&3u)
 #define GENERATION_LIMIT (UINT32_C(1) << 30)
 #define HANDLERS_INSTALLED (-1)
+#define START_TICK_NS INT64_C(10000000) /* of /proc/PID/stat, at most; rounded down */
 
 struct slot {
     _Alignas(128) pthread_mutex_t life;
@@ -63,6 +64,7 @@ struct slot {
     _Atomic uint32_t holder;
     _Atomic uint32_t unasked; /* reserved for a fork that is not ours */
     _Atomic uint32_t exit_recorded;
+    _Atomic int64_t forked_by_ns; /* when an unasked fork had returned, or 0 */
     _Atomic int32_t exit_status;
 };
 
@@ -158,29 +160,98 @@ static bool process_ended(pid_t pid, int64_t born_ns)
         return errno == ESRCH || (kill(pid, 0) != 0 && errno == ESRCH);
     gone = poll(&ended, 1, 0) == 1;
     close(ended.fd);
-    /* The kernel's start time is rounded down to a tick of 10 ms or less. */
-    return gone || (born_ns != 0 && start_time_ns(pid) > born_ns + 20000000);
+    return gone || (born_ns != 0 && start_time_ns(pid) > born_ns + 2 * START_TICK_NS);
 }
 
-/* Does this process have a child, whoever forked it? Takes nobody's status. */
-static bool has_children(void)
+/* Has a process that lives already said that it has this pid? */
+static bool is_member(pid_t pid)
 {
-    siginfo_t info;
+    uint32_t count = liveness_slot_count();
 
-    return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 || errno != ECHILD;
+    for (uint32_t index = 0; index < count; index++) {
+        struct slot *slot = &registry->slots[index];
+
+        /* Acquire: pairs with the release in set_tenure. Relaxed: its field. */
+        if (PHASE_OF(atomic_load_explicit(&slot->tenure, memory_order_acquire)) == LIVE &&
+            atomic_load_explicit(&slot->pid, memory_order_relaxed) == pid)
+            return true;
+    }
+    return false;
+}
+
+/* Can this child of a slot's keeper be the process that the slot waits for? It
+ * runs, was forked at that time, and is not a member yet. */
+static bool may_be_born(struct slot *slot, pid_t pid)
+{
+    /* Relaxed, both: a time not seen yet only postpones the verdict. */
+    int64_t from_ns = atomic_load_explicit(&slot->born_ns, memory_order_relaxed);
+    int64_t until_ns = atomic_load_explicit(&slot->forked_by_ns, memory_order_relaxed);
+    int64_t start_ns = start_time_ns(pid);
+
+    if (start_ns < 0 || start_ns + START_TICK_NS < from_ns)
+        return false;
+    if (until_ns != 0 && start_ns > until_ns)
+        return false;
+    return !process_ended(pid, 0) && !is_member(pid);
+}
+
+/* Among the children that one thread of the keeper forked, is there one that can
+ * be the slot's? Yes as well where the kernel does not tell, proc(5). */
+static bool has_candidate(struct slot *slot, pid_t keeper, const char *thread)
+{
+    char path[64];
+    FILE *children;
+    bool found = false;
+    int pid;
+
+    snprintf(path, sizeof path, "/proc/%d/task/%.16s/children", (int)keeper, thread);
+    children = fopen(path, "re");
+    if (children == NULL)
+        return true;
+    while (!found && fscanf(children, "%d", &pid) == 1)
+        found = may_be_born(slot, pid);
+    fclose(children);
+    return found;
+}
+
+/* The slot was reserved for a fork that we do not see the result of. Is there a
+ * process that can still come to be its owner? */
+static bool can_be_born(struct slot *slot, uint64_t keeper)
+{
+    /* Relaxed: of the keeper, who has long moved in. */
+    pid_t keeper_pid = atomic_load_explicit(&slot_of(keeper)->pid, memory_order_relaxed);
+    struct dirent *thread;
+    char path[32];
+    DIR *threads;
+    bool found = false;
+
+    snprintf(path, sizeof path, "/proc/%d/task", (int)keeper_pid);
+    threads = opendir(path);
+    if (threads == NULL)
+        return true;
+    while (!found && (thread = readdir(threads)) != NULL)
+        if (thread->d_name[0] != '.')
+            found = has_candidate(slot, keeper_pid, thread->d_name);
+    closedir(threads);
+    return found;
 }
 
 /* A slot was reserved and its process did not say its pid yet. It never will
  * if the one that reserved it has died; or if that one forked in a way that we
- * do not see the result of, and has no child at all. */
+ * do not see the result of, and has no child that it could be. */
 static bool will_not_be_born(struct slot *slot)
 {
-    /* Relaxed, both: written before the tenure that the caller acquired. */
+    /* Relaxed, all: written before the tenure that the caller acquired, or by
+     * this process; else the verdict is postponed. */
     uint64_t keeper = atomic_load_explicit(&slot->keeper, memory_order_relaxed);
 
-    if (keeper == liveness_self())
-        return atomic_load_explicit(&slot->unasked, memory_order_relaxed) && !has_children();
-    return keeper != 0 && liveness_is_dead(keeper);
+    if (keeper == 0)
+        return false;
+    if (keeper != liveness_self() && liveness_is_dead(keeper))
+        return true;
+    return atomic_load_explicit(&slot->unasked, memory_order_relaxed) &&
+           atomic_load_explicit(&slot->forked_by_ns, memory_order_relaxed) != 0 &&
+           !can_be_born(slot, keeper);
 }
 
 bool liveness_is_dead(uint64_t member)
@@ -260,16 +331,18 @@ static bool set_tenure(struct slot *slot, uint32_t from, uint32_t to)
 }
 
 /* A slot that is in use by nobody who could still want it: its process is
- * dead, and so is the parent that would have read its exit record. */
+ * dead, and so is the parent that would have read its exit record, if any. */
 static bool is_abandoned(uint32_t index, uint32_t tenure)
 {
+    struct slot *slot = &registry->slots[index];
     uint64_t keeper;
 
     if (PHASE_OF(tenure) == FREE || !liveness_is_dead((uint64_t)(tenure >> 2) << 16 | index))
         return false;
-    /* Relaxed: written before the tenure that the caller acquired. */
-    keeper = atomic_load_explicit(&registry->slots[index].keeper, memory_order_relaxed);
-    return keeper == 0 || (keeper != liveness_self() && liveness_is_dead(keeper));
+    /* Relaxed, both: written before the tenure that the caller acquired. */
+    keeper = atomic_load_explicit(&slot->keeper, memory_order_relaxed);
+    return keeper == 0 || atomic_load_explicit(&slot->unasked, memory_order_relaxed) ||
+           (keeper != liveness_self() && liveness_is_dead(keeper));
 }
 
 /* Walks over all slots now reach this one. */
@@ -412,6 +485,9 @@ static void after_fork_in_parent(void)
 {
     pthread_mutex_unlock(&founding);
     if (adopting_unasked) {
+        /* Relaxed: who sees it late postpones its verdict. */
+        atomic_store_explicit(&slot_of(adopting)->forked_by_ns, boot_time_ns(),
+                              memory_order_relaxed);
         adopting = 0;
         adopting_unasked = false;
     }
@@ -424,9 +500,6 @@ static void after_fork_in_child(void)
     uint64_t member = adopting;
 
     pthread_mutex_unlock(&founding);
-    if (adopting_unasked)
-        /* Relaxed: published by move_in. Nobody will read our exit record. */
-        atomic_store_explicit(&slot_of(member)->keeper, 0, memory_order_relaxed);
     adopting = 0;
     adopting_unasked = false;
     /* Relaxed: the child has one thread. */
@@ -515,7 +588,9 @@ void liveness_adopt(uint64_t member)
 uint64_t liveness_expected(void)
 {
     if (adopting == 0 && liveness_self() != 0 && find_slot(liveness_self(), &adopting) == 0) {
-        /* Relaxed: read by this process, or not before the fork. */
+        /* Relaxed, all: looked at when the last of them is set, after the fork. */
+        atomic_store_explicit(&slot_of(adopting)->born_ns, boot_time_ns(), memory_order_relaxed);
+        atomic_store_explicit(&slot_of(adopting)->forked_by_ns, 0, memory_order_relaxed);
         atomic_store_explicit(&slot_of(adopting)->unasked, 1, memory_order_relaxed);
         adopting_unasked = true;
     }

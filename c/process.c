@@ -228,10 +228,21 @@ static void begin_child(int own_read_end)
     arm(end);
 }
 
+/* A descriptor that is readable for ever, as the pidfd of the dead is. */
+static int open_readable(void)
+{
+    int ends[2] = {-1, -1};
+
+    if (open_pipe(&ends[0], &ends[1]) == 0)
+        close_end(&ends[1]);
+    return ends[0];
+}
+
 /* The child was reaped by others before we could hold it: it has ended, and
  * what is known of how is what it wrote itself. */
 static void note_early_end(struct sf_process *process)
 {
+    process->pidfd = open_readable();
     process->ending = liveness_exit_record(process->member, &process->status) ? 0 : -ENODATA;
     process->state = ENDED;
     liveness_release(process->member);

@@ -92,6 +92,7 @@ static int send_piece(struct sf_channel *channel)
 static void begin_stream(struct sf_channel *channel, const struct ring_outgoing *message)
 {
     channel->outgoing.message = *message;
+    channel->outgoing.first = message->parts[0];
     channel_set_streaming_thread(channel, (pid_t)syscall(SYS_gettid));
     channel_set_stream(&channel->region->sending.stream, liveness_self());
 }
@@ -117,6 +118,25 @@ static int check_message(struct sf_channel *channel, uint64_t total, bool may_wa
     return rc < 0 || whole ? rc : MORE;
 }
 
+/* End this process's stream before its time, with the lock held. */
+static void give_up_outgoing(struct sf_channel *channel)
+{
+    channel_set_streaming_thread(channel, 0);
+    if (channel->outgoing.message.written > 0)
+        channel_abort_outgoing(channel);
+    else
+        channel_set_stream(&channel->region->sending.stream, 0);
+}
+
+/* Is this not the message that this thread has half sent? Then a signal handler
+ * sends it, between two calls for the other, which begins anew afterwards. */
+static bool is_interrupted_by(struct sf_channel *channel, const struct ring_outgoing *message)
+{
+    return streaming_thread(channel) != 0 && (message->total != channel->outgoing.message.total ||
+                                              message->tag != channel->outgoing.message.tag ||
+                                              message->parts[0] != channel->outgoing.first);
+}
+
 /* One attempt, with the lock held. Returns 0 when all is sent, MORE, -EAGAIN
  * when it has to wait, or what sf_channel_send returns. */
 static int try_send(struct sf_channel *channel, const struct ring_outgoing *message, bool may_wait)
@@ -124,6 +144,11 @@ static int try_send(struct sf_channel *channel, const struct ring_outgoing *mess
     int rc;
 
     channel_note_cpu(&channel->region->sending.cpu);
+    if (is_interrupted_by(channel, message)) {
+        if (!may_wait)
+            return -EAGAIN;
+        give_up_outgoing(channel);
+    }
     if (streaming_thread(channel) != 0) {
         /* The lists are the caller's, who may have moved them meanwhile. */
         channel->outgoing.message.parts = message->parts;
@@ -236,10 +261,7 @@ void channel_leave_outgoing(struct sf_channel *channel)
         channel_give_up_stream(&channel->region->sending.stream);
         return;
     }
-    if (channel->outgoing.message.written > 0)
-        channel_abort_outgoing(channel);
-    else
-        channel_set_stream(&channel->region->sending.stream, 0);
+    give_up_outgoing(channel);
     channel_unlock_sending(channel);
 }
 
@@ -263,7 +285,7 @@ int sf_channel_send_parts(struct sf_channel *channel, int tag, const void *const
     for (size_t i = 0; i < count; i++)
         message.total += sizes[i];
     rc = send_message(channel, &message, deadline_ns);
-    if (rc < 0 && rc != -EINTR)
+    if (rc < 0 && rc != -EINTR && !is_interrupted_by(channel, &message))
         cancel_stream(channel);
     channel_end_call(channel);
     return rc;

@@ -136,8 +136,7 @@ SF_API int sf_process_kill(struct sf_process *process, int signal_number);
 SF_API int sf_process_pid(const struct sf_process *process);
 
 /* A descriptor that polls readable once the child has ended; -EINVAL before
- * the spawn, -EBADF after the release, or when others had reaped the child
- * before it could be opened. The handle owns it. */
+ * the spawn, -EBADF after the release. The handle owns it. */
 SF_API int sf_process_fileno(const struct sf_process *process);
 
 /* Kill the child if it runs, reap it, close its descriptors. A status that was
@@ -201,7 +200,9 @@ SF_API int sf_channel_bind_sender(struct sf_channel *channel, const struct sf_pr
  *
  * After -EINTR part of a message may be under way. Call again from the same
  * thread with the same arguments, or call sf_channel_cancel; until one of the
- * two is done, other senders wait.
+ * two is done, other senders wait. When the same thread sends another message
+ * in between, that one comes first, if it may wait, and the interrupted call
+ * begins anew; if it may not, the answer is -ENOBUFS.
  *
  * Returns 0, or
  *   -ENOBUFS    there was no room in time; nothing was sent

@@ -16,6 +16,7 @@ in its hands.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from types import FrameType
@@ -46,6 +47,7 @@ class Job:
         self._value: Any = None
         self._has_value = False
         self._lock = threading.RLock()
+        self._starting = threading.RLock()
         self._advancing: FrameType | None = None
         self._is_merging = False
 
@@ -58,7 +60,7 @@ class Job:
             MisuseError: It was started before.
             StartError: There is no child; it can be started again.
         """
-        with self._lock:
+        with self._lock, self._starting:
             self.process.require(State.NEW)
             try:
                 self._fork(body, senders)
@@ -237,8 +239,13 @@ class Job:
     # ---------------------------------------------------------------- the end
 
     def dispose(self) -> None:
-        """Release everything; kill and reap the child, if it is ours and runs."""
-        self.process.dispose()
+        """Release everything; kill and reap the child, if it is ours and runs.
+
+        Between the fork and the note of its pid it could be neither; in a child the
+        lock is held for ever.
+        """
+        with self._starting if self.process.is_owned() else contextlib.nullcontext():
+            self.process.dispose()
         self._merging = self._outcome = self._extracted = self._value = None
         self._release_queue()
 

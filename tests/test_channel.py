@@ -339,20 +339,25 @@ class TestReceivePyobj:
             class Interruption(KeyboardInterrupt):
                 pass
             def interrupt(number, frame):
-                raise Interruption
+                global armed
+                if armed:
+                    armed = False
+                    raise Interruption
             def send():
                 for n in range(60000):
                     channel.send_pyobj(n, block=True)
             channel = Channel()
             sender = Thread(send)
             sender.start()
-            received, interruptions = [], 0
+            received, interruptions, armed = [], 0, False
             signal.signal(signal.SIGALRM, interrupt)
             signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
             while not received or received[-1] < 59999:
                 try:
+                    armed = True
                     while not received or received[-1] < 59999:
                         received.append(channel.receive_pyobj())
+                    armed = False
                 except Interruption:
                     interruptions += 1
             signal.signal(signal.SIGALRM, signal.SIG_IGN)

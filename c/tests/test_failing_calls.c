@@ -16,7 +16,8 @@
  * Not made to fail: pthread_mutex_lock, _unlock and _destroy, pthread_sigmask,
  * pthread_mutexattr_set*, clock_gettime, sysconf, getpid, gettid and sched_getcpu,
  * which do not for arguments like ours; munmap, after whose failure nobody could
- * do anything; and FUTEX_WAKE, which wakes or finds nobody.
+ * do anything; FUTEX_WAKE, which wakes or finds nobody; nor kill and waitpid, which
+ * come after another failure only.
  */
 #define _GNU_SOURCE
 #include "channel.h"
@@ -83,9 +84,7 @@ WRAP(int, getrlimit, (int resource, struct rlimit *limit), (resource, limit), -1
 WRAP(int, pipe2, (int *ends, int flags), (ends, flags), -1)
 WRAP(ssize_t, read, (int file, void *data, size_t size), (file, data, size), -1)
 WRAP(int, poll, (struct pollfd * files, nfds_t count, int timeout), (files, count, timeout), -1)
-WRAP(int, kill, (pid_t process, int number), (process, number), -1)
 WRAP(pid_t, fork, (void), (), -1)
-WRAP(int, nanosleep, (const struct timespec *time, struct timespec *left), (time, left), -1)
 WRAP_RETURNING(clock_nanosleep,
                (clockid_t clock, int flags, const struct timespec *time, struct timespec *left),
                (clock, flags, time, left))
@@ -152,16 +151,6 @@ int __wrap_waitid(idtype_t type, id_t id, siginfo_t *info, int options)
     return -1;
 }
 
-pid_t __real_waitpid(pid_t, int *, int);
-pid_t __wrap_waitpid(pid_t, int *, int);
-
-pid_t __wrap_waitpid(pid_t process, int *status, int options)
-{
-    pid_t reaped = __real_waitpid(process, status, options);
-
-    return failing("waitpid") != 0 ? -1 : reaped;
-}
-
 int __real_open(const char *, int, ...);
 int __wrap_open(const char *, int, ...);
 
@@ -222,10 +211,10 @@ long __wrap_syscall(long, ...);
 long __wrap_syscall(long number, ...)
 {
     va_list arguments;
-    long taken[6];
+    long taken[6] = {0};
 
     va_start(arguments, number);
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < (number == SYS_futex ? 6 : 5); i++)
         taken[i] = va_arg(arguments, long);
     va_end(arguments);
     if (failing(name_of_call(number, taken[1])) != 0)
@@ -274,11 +263,8 @@ static const struct fault faults[] = {
     {"futex_waitv", ENOSYS},
     {"futex_waitv", EPERM},
     {"waitid", ECHILD},
-    {"waitpid", ECHILD},
-    {"kill", EPERM},
     {"fork", EAGAIN},
     {"fork", ENOMEM},
-    {"nanosleep", EINTR},
     {"clock_nanosleep", EINTR},
     {"pthread_atfork", ENOMEM},
     {"pthread_mutexattr_init", ENOMEM},
@@ -445,7 +431,7 @@ static int64_t send_parts(struct world *world)
 static void need_full_channel(struct world *world)
 {
     need_channel(world);
-    CHECK_EQUAL(sf_process_create(&world->process), 0);
+    world->process = start_peer(stay_forever, NULL);
     while (send_size(world, 100000) == 0)
         ;
 }
@@ -481,7 +467,7 @@ static int64_t receive_message(struct world *world)
 static void need_silence(struct world *world)
 {
     need_stream(world);
-    CHECK_EQUAL(sf_process_create(&world->process), 0);
+    world->process = start_peer(stay_forever, NULL);
     receive_message(world);
 }
 
@@ -680,6 +666,20 @@ static int64_t wait_for_ended(struct world *world)
     return rc;
 }
 
+static void leave_with_record(void *unused)
+{
+    (void)unused;
+    sf_process_exiting(7);
+    _exit(7);
+}
+
+/* Its status was taken by somebody else. */
+static void need_stolen_child(struct world *world)
+{
+    world->process = start_peer(leave_with_record, NULL);
+    CHECK(waitpid(sf_process_pid(world->process), NULL, 0) > 0);
+}
+
 static void need_child(struct world *world)
 {
     world->process = start_peer(stay_forever, NULL);
@@ -714,9 +714,9 @@ static int64_t release_child(struct world *world)
 static void drop_released(struct world *world)
 {
     sf_process_destroy(world->process);
-    if (__real_kill(world->pid, SIGKILL) == 0) {
+    if (kill(world->pid, SIGKILL) == 0) {
         CHECK(armed.fault != NULL && strcmp(armed.fault->function, "pidfd_send_signal") == 0);
-        CHECK_EQUAL(__real_waitpid(world->pid, NULL, 0), world->pid);
+        CHECK_EQUAL(waitpid(world->pid, NULL, 0), world->pid);
     }
 }
 
@@ -737,7 +737,7 @@ static void drop_bare_fork(struct world *world)
 {
     int status, sent = 0;
 
-    while (__real_waitpid(-1, &status, 0) > 0)
+    while (waitpid(-1, &status, 0) > 0)
         sent += status == 0;
     world->sent += sent;
     drop_channel(world);
@@ -769,7 +769,7 @@ static int64_t look_at_parent(struct world *world)
 
         _exit(end == -EAGAIN || end == -EBADMSG || end == -ENOLCK ? 0 : 1);
     }
-    CHECK_EQUAL(__real_waitpid(pid, &status, 0), pid);
+    CHECK_EQUAL(waitpid(pid, &status, 0), pid);
     CHECK_EQUAL(status, 0);
     return 0;
 }
@@ -838,6 +838,7 @@ static const struct scene scenes[] = {
      wait_for_ended,
      drop_process,
      {-EAGAIN, -ENODATA}},
+    {"wait for a stolen child", need_stolen_child, wait_for_ended, drop_process, {0}},
     {"wait for a running child", need_child, wait_for_child, drop_process, {0}},
     {"ask for a child", need_child, ask_for_child, drop_process, {0}},
     {"signal a child", need_child, signal_child, drop_process, {-EPERM}},
@@ -945,7 +946,7 @@ static bool try_once(const struct scene *scene, const struct fault *fault, long 
         play(scene, fault, first, goes_on, clean);
         _exit(check_state.failed_checks > 0);
     }
-    __real_waitpid(trial, &status, 0);
+    waitpid(trial, &status, 0);
     if (!CHECK_EQUAL(status, 0))
         fprintf(stderr, "%s: call %ld%s of %s fails with %s\n", scene->name, first,
                 goes_on ? " and all after it" : "", fault != NULL ? fault->function : "nothing",

@@ -36,6 +36,24 @@ static void any_script_of_damage_comes_to_its_end(void)
         play_script(bytes, make_script(bytes, seed));
 }
 
+/* Streams of nothing, of less than there is, and of more than anybody has. */
+static void a_stream_of_an_impossible_size_is_an_error(void)
+{
+    static const uint64_t totals[] = {0, 1000, 70000, UINT64_C(1) << 47, UINT64_MAX};
+    static const unsigned char data[200000];
+
+    for (size_t i = 0; i < sizeof totals / sizeof *totals; i++) {
+        struct sf_channel *channel = make_channel(MIB);
+        struct sf_message *message = make_message();
+
+        CHECK_EQUAL(sf_channel_send(channel, 1, data, sizeof data, SF_NOW), 0);
+        memcpy(frame_at(&channel->ring, 0) + 8, &totals[i], sizeof totals[i]);
+        CHECK_EQUAL(receive_until(channel, message, SF_NOW), -EBADMSG);
+        sf_message_destroy(message);
+        sf_channel_destroy(channel);
+    }
+}
+
 /* --------------------------------------------- damage in the middle of a call */
 
 static void damage_without_end(void *subject)
@@ -107,6 +125,7 @@ int main(int argument_count, char **arguments)
         play_file(arguments[i]);
     if (argument_count == 1) {
         RUN(any_script_of_damage_comes_to_its_end);
+        RUN(a_stream_of_an_impossible_size_is_an_error);
         RUN(a_peer_that_writes_anywhere_at_any_time_does_no_harm);
     }
     return check_end();

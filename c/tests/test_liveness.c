@@ -31,12 +31,23 @@ static void *wait_for_handlers(void *handlers)
     return NULL;
 }
 
+/* It runs, and does not come to an end. */
+static bool has_worked(pthread_t thread)
+{
+    struct timespec worked = {0, 0};
+    clockid_t clock;
+
+    return pthread_getcpuclockid(thread, &clock) == 0 && clock_gettime(clock, &worked) == 0 &&
+           worked.tv_nsec > 2000000;
+}
+
 static void fork_handlers_that_a_thread_is_installing_are_waited_for(void)
 {
     struct fork_handlers handlers = {.installer = getpid()};
     pthread_t thread;
 
     CHECK_EQUAL(pthread_create(&thread, NULL, wait_for_handlers, &handlers), 0);
+    WAIT_UNTIL(has_worked(thread));
     CHECK_EQUAL(pthread_tryjoin_np(thread, NULL), EBUSY);
     atomic_store(&handlers.installer, -1);
     pthread_join(thread, NULL);

@@ -17,12 +17,12 @@ long __wrap_syscall(long, ...);
 long __wrap_syscall(long number, ...)
 {
     va_list arguments;
-    long taken[6];
+    long taken[6] = {0};
 
     if (number == SYS_gettid)
         return __real_syscall(number) ^ 1;
     va_start(arguments, number);
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < (number == SYS_futex ? 6 : 5); i++)
         taken[i] = va_arg(arguments, long);
     va_end(arguments);
     return __real_syscall(number, taken[0], taken[1], taken[2], taken[3], taken[4], taken[5]);

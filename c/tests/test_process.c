@@ -460,6 +460,7 @@ static pid_t fork_and_outlast(void)
 static void a_child_gone_before_the_fork_returned_is_a_child_that_ended(void)
 {
     struct sf_process *process = make_process();
+    struct pollfd ended = {.events = POLLIN};
     int rc;
 
     signal(SIGCHLD, SIG_IGN);
@@ -476,7 +477,9 @@ static void a_child_gone_before_the_fork_returned_is_a_child_that_ended(void)
     CHECK_EQUAL(sf_process_pid(process), rc);
     CHECK_EQUAL(sf_process_is_alive(process), 0);
     CHECK_EQUAL(sf_process_kill(process, SIGKILL), -ESRCH);
-    CHECK_EQUAL(sf_process_fileno(process), -EBADF);
+    ended.fd = sf_process_fileno(process);
+    CHECK(ended.fd >= 0);
+    CHECK_EQUAL(poll(&ended, 1, 0), 1);
     CHECK_EQUAL(end_peer(process), 31);
 }
 
@@ -676,6 +679,21 @@ static void children_die_when_their_parent_exits(void)
     munmap(family, 4096);
 }
 
+static void become_nobody_between_two_children(void *unused)
+{
+    (void)unused;
+    CHECK_EQUAL(end_peer(start_peer(leave_at_once, NULL)), 0);
+    CHECK_EQUAL(seteuid(65534), 0);
+    CHECK_EQUAL(end_peer(start_peer(leave_at_once, NULL)), 0);
+}
+
+/* Its descriptors cannot be opened again then; only root can show it. */
+static void who_became_another_user_can_have_children(void)
+{
+    if (geteuid() == 0)
+        CHECK_EQUAL(end_peer(start_peer(become_nobody_between_two_children, NULL)), 0);
+}
+
 static void siblings_do_not_keep_each_other_alive(void)
 {
     struct sf_process *first = start_peer(stay_forever, NULL);
@@ -726,6 +744,7 @@ int main(void)
     RUN(a_child_may_destroy_its_own_handle);
     RUN(children_and_grandchildren_die_with_the_parent);
     RUN(children_die_when_their_parent_exits);
+    RUN(who_became_another_user_can_have_children);
     RUN(siblings_do_not_keep_each_other_alive);
     return check_end();
 }
