@@ -14,6 +14,7 @@ import pytest
 from deadline import wait_until
 from gate import Gate
 from process_table import children, open_descriptors, shared_mappings
+from scenario import hear_all_signals
 
 import snakefish
 
@@ -105,6 +106,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # warns of that from 3.12 on, where multiprocessing or a test calls os.fork.
     config.addinivalue_line("filterwarnings", "ignore::snakefish.ForkSafetyWarning")
     config.addinivalue_line("filterwarnings", "ignore:.*multi-threaded:DeprecationWarning")
+    hear_all_signals()
     faulthandler.register(signal.SIGQUIT, file=_stderr, all_threads=True)
 
 

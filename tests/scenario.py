@@ -39,6 +39,13 @@ def for_ever():
 """
 
 
+def hear_all_signals() -> None:
+    """Undo what nohup, or a shell that starts jobs in the background, has programs ignore."""
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Ended(NamedTuple):
     """How a program ended and what it wrote."""
 

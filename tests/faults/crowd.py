@@ -153,6 +153,8 @@ class Crowd:
     def kill_one(self, stage: Stage, victims: str = "all") -> None:
         """Kill a peer at this moment, whatever it is doing; another will take its place."""
         alive = [one for one in self._peers if one not in self._dying]
+        if not alive:
+            return
         peer = stage.dice.choice([one for one in alive if victims == "all" or one.sends] or alive)
         assert peer.thread is not None
         stage.inject()

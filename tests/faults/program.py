@@ -21,6 +21,7 @@ import sections
 from deadline import wait_until
 from process_table import children, open_descriptors, shared_mappings
 from row import Scenario
+from scenario import hear_all_signals
 from stage import BrokenPromise, Stage
 
 HELD = "held"
@@ -92,6 +93,7 @@ def _perform(scenario: Scenario, library: libraries.Library, stage: Stage) -> st
 
 
 def main() -> None:
+    hear_all_signals()
     section, name, library, seed, size, report = sys.argv[1:]
     faulthandler.register(signal.SIGQUIT, all_threads=True)
     stage = Stage(int(seed), float(size))
