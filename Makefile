@@ -24,8 +24,8 @@ C_FLAGS := -std=c11 -g -pthread -fvisibility=hidden -Ic
 C_WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wcast-qual -Wwrite-strings \
     -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wno-string-conversion -Werror
 
-.PHONY: help run run-cpython run-pypy test test-c test-py test-cpython test-pypy sanitize soak \
-    fuzz coverage faults bench bench-cpython bench-pypy lint format clean
+.PHONY: help run run-cpython run-pypy test test-c test-py test-cpython test-pypy sanitize soak soak-c \
+    soak-cpython soak-pypy fuzz coverage faults bench bench-cpython bench-pypy lint format clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -170,9 +170,20 @@ coverage: $(COVERAGE_PROGRAMS) ## which lines and branches of the C library its 
 	    | awk -f c/tests/coverage.awk
 	@mv ./*.gcov build/c/coverage
 
-soak: build/c/kill/test_kill_points build/c/plain/test_storm ## SIGKILLs in the C library, SOAK times as many
+soak: soak-c soak-cpython soak-pypy ## SIGKILLs by the ten thousand, for an hour or two
+
+soak-c: build/c/kill/test_kill_points build/c/plain/test_storm
 	timeout 7200 build/c/kill/test_kill_points $(SOAK)
 	timeout 7200 build/c/plain/test_storm $$((600 * $(SOAK)))
+
+# $(1) the environment; SOAK_OPTIONS are those of soak.py, such as --minutes 1 --only map
+soak_python = PYTHONPATH=tests timeout 14400 $(1)/bin/python tests/faults/soak.py $(SOAK_OPTIONS)
+
+soak-cpython: .venv/.installed
+	$(call soak_python,.venv)
+
+soak-pypy: $(PYPY_INSTALLED)
+	$(if $(PYPY_INSTALLED),$(call soak_python,.venv-pypy),$(without_pypy))
 
 # --------------------------------------------------------------------- faults
 
@@ -192,9 +203,11 @@ bench: bench-cpython bench-pypy ## ours, the peers and the limit, side by side, 
 
 bench-cpython: .venv/.installed
 	@.venv/bin/python benchmarks/quick.py
+	@.venv/bin/python benchmarks/deaths.py
 
 bench-pypy: $(PYPY_INSTALLED)
 	$(if $(PYPY_INSTALLED),@.venv-pypy/bin/python benchmarks/quick.py,$(without_pypy))
+	$(if $(PYPY_INSTALLED),@.venv-pypy/bin/python benchmarks/deaths.py)
 
 # --------------------------------------------------------------- Python tests
 

@@ -21,7 +21,7 @@ from libraries import Library
 from process_table import children, is_gone, session_members
 from row import Row
 from scenario import Program, signal_when_asleep
-from stage import Stage, for_ever
+from stage import NO_WAY, Stage, for_ever
 from ways import WAYS, Busy, counting, forked, not_merged, nothing_of, start_everything
 
 import snakefish
@@ -698,8 +698,11 @@ def every_end_is_seen_although_a_thread_reaps(stage: Stage) -> None:
 def with_the_pid_of(pid: int) -> int:
     """Fork a process that gets the number *pid*, which must be free; 0 if that is not possible."""
     for _ in range(20):
-        with open("/proc/sys/kernel/ns_last_pid", "w", encoding="ascii") as file:
-            file.write(str(pid - 1))
+        try:
+            with open("/proc/sys/kernel/ns_last_pid", "w", encoding="ascii") as file:
+                file.write(str(pid - 1))
+        except OSError as error:
+            raise OSError(error.errno, NO_WAY) from error
         stranger = os.fork()
         if stranger == 0:
             try:

@@ -22,7 +22,7 @@ from deadline import wait_until
 from process_table import children, open_descriptors, shared_mappings
 from row import Scenario
 from scenario import hear_all_signals
-from stage import BrokenPromise, Stage
+from stage import NO_WAY, BrokenPromise, Stage
 
 HELD = "held"
 
@@ -71,12 +71,10 @@ def _run(scenario: Scenario, library: libraries.Library, stage: Stage) -> str:
             scenario.function(stage, library)
         else:
             scenario.function(stage)
-    except BrokenPromise as broken:
-        traceback.print_exc()
-        return str(broken)
     except BaseException as error:
         traceback.print_exc()
-        return f"{type(error).__name__}: {error}"
+        what = "" if isinstance(error, BrokenPromise) else f"{type(error).__name__}: "
+        return NO_WAY if NO_WAY in str(error) else f"{what}{error}"
     return HELD
 
 

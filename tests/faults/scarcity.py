@@ -11,6 +11,8 @@ import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from stage import NO_WAY
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -60,7 +62,7 @@ def refuse(call: str, error: int) -> None:
 def _check(result: int) -> None:
     if result != 0:
         error = ctypes.get_errno()
-        raise OSError(error, f"the kernel offers no way to inject this: {os.strerror(error)}")
+        raise OSError(error, f"{NO_WAY}: {os.strerror(error)}")
 
 
 # ------------------------------------------------------------------------ limits
@@ -149,8 +151,19 @@ _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 
 
 def leave_the_mounts() -> None:
     """Give this process mounts of its own, which it can change."""
-    _check(_libc.unshare(_CLONE_NEWNS | (0 if os.getuid() == 0 else _CLONE_NEWUSER)))
+    user, group = os.getuid(), os.getgid()
+    _check(_libc.unshare(_CLONE_NEWNS | (_CLONE_NEWUSER if user else 0)))
+    if user:
+        _be_root_among_few(user, group)
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE, None)
+
+
+def _be_root_among_few(user: int, group: int) -> None:
+    """In a new user namespace files need owners that it knows, user_namespaces(7)."""
+    maps = (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1"))
+    for name, text in maps:
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
 
 
 def mount_memory(place: str, options: str, read_only: bool = False) -> None:

@@ -12,15 +12,19 @@ anything in it is not zero.
 from __future__ import annotations
 
 import argparse
+import itertools
 import platform
 import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import runner
 import sections
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BATCH = 2000
 """As many kills in a program: a failure is found again in less than a minute."""
@@ -43,8 +47,9 @@ class Work(NamedTuple):
     section: str
     scenario: str
     size: float
-    times: int
+    times: int  # 0: as often as fits into the time
     at_once: int
+    seconds: float = 0
 
 
 class Total(NamedTuple):
@@ -101,16 +106,16 @@ def plan(options: argparse.Namespace) -> list[Work]:
         Work("messages", "messages", "load", "many_messages", options.messages / 20_000, 1, 1),
     ]
     if options.minutes:
-        # A minute each, on a channel of its own.
         works.append(
             Work(
                 "channel",
                 "8 peers on a channel, one killed every 10 ms",
                 "load",
                 "peers_killed_every_10_ms",
-                100,
-                max(1, round(options.minutes)),
+                100,  # about a minute, on a channel of its own
+                0,
                 1,
+                60 * options.minutes,
             )
         )
     return [work for work in works if not options.only or work.part in options.only]
@@ -131,8 +136,18 @@ def perform(work: Work, seed: int) -> Total:
             )
         return outcome
 
-    with ThreadPoolExecutor(work.at_once) as executor:
-        outcomes = list(executor.map(one, range(work.times)))
+    def numbers() -> Iterator[int]:
+        """As many as there are times, or as begin in time."""
+        for number in itertools.count():
+            if number == work.times if work.times else time.monotonic() > began + work.seconds:
+                return
+            yield number
+
+    if work.at_once == 1:
+        outcomes = [one(number) for number in numbers()]
+    else:
+        with ThreadPoolExecutor(work.at_once) as executor:
+            outcomes = list(executor.map(one, numbers()))
     total = Total(work, outcomes, time.monotonic() - began)
     print(f"{work.what}: {total.seconds:.0f} s", file=sys.stderr, flush=True)
     return total

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 
+NO_WAY = "the kernel offers no way to inject this here"
+"""What a scenario says, alone or in its complaint, where it is not allowed to do its harm."""
+
+
 class BrokenPromise(AssertionError):
     """What happened instead, in words that fit into a cell of the table."""
 
