@@ -249,9 +249,14 @@ static bool will_not_be_born(struct slot *slot)
         return false;
     if (keeper != liveness_self() && liveness_is_dead(keeper))
         return true;
-    return atomic_load_explicit(&slot->unasked, memory_order_relaxed) &&
-           atomic_load_explicit(&slot->forked_by_ns, memory_order_relaxed) != 0 &&
-           !can_be_born(slot, keeper);
+    if (!atomic_load_explicit(&slot->unasked, memory_order_relaxed) ||
+        atomic_load_explicit(&slot->forked_by_ns, memory_order_relaxed) == 0)
+        return false;
+    /* Twice: the kernel's list may leave somebody out while another is reaped.
+     * Acquire: pairs with the release in move_in, which is_member acquired; it
+     * may have been born while we looked for it among those who were not. */
+    return !can_be_born(slot, keeper) && !can_be_born(slot, keeper) &&
+           atomic_load_explicit(&slot->pid, memory_order_acquire) == 0;
 }
 
 bool liveness_is_dead(uint64_t member)

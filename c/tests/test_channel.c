@@ -850,11 +850,12 @@ static void what_a_process_sent_last_arrives_before_its_end(void)
 
 /* ---------------------------------------------------------- forks and bounds */
 
+/* Nobody takes one for dead that is just being born. */
 static void bare_forks_share_the_channel(void)
 {
     struct pair pair = make_pair(KIB);
 
-    for (int i = 0; i < 50; i++) {
+    for (int i = 0; i < 500; i++) {
         pid_t pid = fork();
 
         if (pid == 0) {
