@@ -193,7 +193,7 @@ soak-pypy: $(PYPY_INSTALLED)
 
 faults: .venv/.peers $(PYPY_INSTALLED) ## every fault, on CPython, PyPy and the peers: writes FAULTS.md
 	@mkdir -p build
-	PYTHONPATH=tests .venv/bin/python tests/faults/table.py .venv/bin/python \
+	PYTHONPATH=tests .venv/bin/python tests/faults/table.py --at-once 2 .venv/bin/python \
 	    $(if $(PYPY_INSTALLED),.venv-pypy/bin/python) >build/FAULTS.md
 	mv build/FAULTS.md FAULTS.md
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -113,12 +114,22 @@ def _names(temporary: str) -> set[str]:
 
 
 def _new_names(before: set[str], temporary: str) -> str:
-    """What names there are more; those of strangers on this machine mostly come and go."""
+    """What names there are more, but for those that tell whose they are: of others that run."""
+
+    def left() -> list[str]:
+        return [name for name in _names(temporary) - before if not _has_a_living_owner(name)]
+
     try:
-        wait_until(lambda: not _names(temporary) - before, "", LAST_SECOND)
+        wait_until(lambda: not left(), "", LAST_SECOND)
     except AssertionError:
-        return f"leaves {len(_names(temporary) - before)} name(s)"
+        return f"leaves {len(left())} name(s)"
     return ""
+
+
+def _has_a_living_owner(name: str) -> bool:
+    if not name.startswith("/dev/shm/"):  # which alone is for everybody
+        return False
+    return any(os.path.exists(f"/proc/{pid}") for pid in re.findall(r"\d{3,7}", name))
 
 
 def marked(mark: str) -> list[int]:

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Runs all rows on the interpreters given, comparisons also with the peers; prints the document.
 
-    python tests/faults/table.py PYTHON [PYTHON ...] > FAULTS.md
+    python tests/faults/table.py [--at-once N] PYTHON [PYTHON ...] > FAULTS.md
 
-What the cells say is what the programs reported. The peers run on the first interpreter.
+N rows are run at the same time, as most of the time is spent waiting for peers that hang. What the
+cells say is what the programs reported. The peers run on the first interpreter.
 """
 
 from __future__ import annotations
 
+import argparse
 import platform
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import runner
@@ -90,48 +93,63 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _print_section(heading: str, rows: list[Row], columns: list[Column]) -> list[list[Cell]]:
-    print(f"\n## {heading}\n")
-    print(_line(["", "fault", "what must happen", *[column.heading for column in columns]]))
-    print(_line(["---"] * (3 + len(columns))))
+def _cells(row: Row, columns: list[Column]) -> list[Cell]:
+    return [_cell(row, column) for column in columns]
+
+
+def _columns(pythons: list[str]) -> list[Column]:
+    """Ours on every interpreter, then the peers on the first."""
+    ours = [Column(_version(python), "snakefish", python) for python in pythons]
+    return ours + [Column(peer, peer, pythons[0]) for peer in PEERS]
+
+
+def _print_head(cells: list[str]) -> None:
+    print(_line(cells))
+    print(_line(["---"] * len(cells)))
+
+
+def _print_rows(columns: list[Column], at_once: int) -> list[list[Cell]]:
+    """Run and print all sections; return the cells of all rows."""
     table = []
-    for row in rows:
-        cells = [_cell(row, column) for column in columns]
-        print(_line([row.identity, row.fault, row.promise, *[cell.text for cell in cells]]))
-        sys.stdout.flush()
-        table.append(cells)
+    with ThreadPoolExecutor(at_once) as executor:
+        cells_to_come = [executor.submit(_cells, row, columns) for row in sections.all_rows()]
+        for section, heading in sections.SECTIONS.items():
+            print(f"\n## {heading}\n")
+            _print_head(["", "fault", "what must happen", *[one.heading for one in columns]])
+            for row in sections.rows_of(section):
+                cells = cells_to_come[len(table)].result()
+                print(_line([row.identity, row.fault, row.promise, *[one.text for one in cells]]))
+                sys.stdout.flush()
+                table.append(cells)
     return table
 
 
-def main(pythons: list[str]) -> int:
-    """Print the document; return 1 if one of our own cells does not hold."""
-    columns = [Column(_version(python), "snakefish", python) for python in pythons]
-    ours = len(columns)
-    columns += [Column(peer, peer, pythons[0]) for peer in PEERS]
-    print(
-        _HEAD.format(
-            system=f"{_kernel()} {platform.machine()}",
-            peers=_versions_of_peers(pythons[0]),
-        )
-    )
-    table: list[list[Cell]] = []
-    for section, heading in sections.SECTIONS.items():
-        table += _print_section(heading, sections.rows_of(section), columns)
+def _print_sums(table: list[list[Cell]], columns: list[Column]) -> None:
     print("\n## In all\n")
-    print(_line(["", *[column.heading for column in columns]]))
-    print(_line(["---"] * (1 + len(columns))))
-    tried = [[row[n] for row in table if row[n].text != NOTHING] for n in range(len(columns))]
-    print(
-        _line(
-            [
-                "rows held of those tried",
-                *[f"{sum(c.held for c in cells)} / {len(cells)}" for cells in tried],
-            ]
-        )
-    )
-    injected = [str(sum(cell.injected for cell in cells)) for cells in tried[:ours]]
-    print(_line(["faults injected", *injected, *[NOTHING] * len(PEERS)]))
-    return 0 if all(cell.held for cells in tried[:ours] for cell in cells) else 1
+    _print_head(["", *[column.heading for column in columns]])
+    held, injected = [], []
+    for number, column in enumerate(columns):
+        tried = [cells[number] for cells in table if cells[number].text != NOTHING]
+        held.append(f"{sum(cell.held for cell in tried)} / {len(tried)}")
+        is_ours = column.library == "snakefish"
+        injected.append(str(sum(cell.injected for cell in tried)) if is_ours else NOTHING)
+    print(_line(["rows held of those tried", *held]))
+    print(_line(["faults injected", *injected]))
+
+
+def main() -> int:
+    """Print the document; return 1 if one of our own cells does not hold."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("pythons", nargs="+")
+    options = parser.parse_args()
+    columns = _columns(options.pythons)
+    system = f"{_kernel()} {platform.machine()}"
+    print(_HEAD.format(system=system, peers=_versions_of_peers(options.pythons[0])))
+    table = _print_rows(columns, options.at_once)
+    _print_sums(table, columns)
+    ours = len(options.pythons)
+    return 0 if all(cell.held for cells in table for cell in cells[:ours]) else 1
 
 
 _HEAD = """\
@@ -149,4 +167,4 @@ they have nothing like it."""
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
