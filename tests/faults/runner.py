@@ -83,7 +83,13 @@ def run(
 
 def _environment(mark: str, temporary: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return {**kept, MARK: mark, "TMPDIR": temporary, "PYTHONPATH": os.pathsep.join(_PLACES)}
+    return {
+        **kept,
+        MARK: mark,
+        "TMPDIR": temporary,
+        "JOBLIB_TEMP_FOLDER": temporary,  # else it puts what it may leave where all others look
+        "PYTHONPATH": os.pathsep.join(_PLACES),
+    }
 
 
 def _see_to_the_end(
