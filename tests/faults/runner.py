@@ -77,7 +77,7 @@ def run(
                 env=_environment(mark, temporary),
             )
         trouble = _see_to_the_end(process, mark, scenario.timeout * max(1.0, size), complaint)
-        trouble = trouble or _new_names(names, temporary)
+        trouble = trouble or _new_names(names, temporary, process.pid)
         return _judge(process.returncode, trouble, _lines(report), _text(complaint))
 
 
@@ -119,11 +119,11 @@ def _names(temporary: str) -> set[str]:
     return {f"{place}/{name}" for place in places for name in os.listdir(place)}
 
 
-def _new_names(before: set[str], temporary: str) -> str:
-    """What names there are more, but for those that tell whose they are: of others that run."""
+def _new_names(before: set[str], temporary: str, pid: int) -> str:
+    """What names there are more, but for those that tell that they are another program's."""
 
     def left() -> list[str]:
-        return [name for name in _names(temporary) - before if not _has_a_living_owner(name)]
+        return [name for name in _names(temporary) - before if not _is_of_another(name, pid)]
 
     try:
         wait_until(lambda: not left(), "", LAST_SECOND)
@@ -132,10 +132,10 @@ def _new_names(before: set[str], temporary: str) -> str:
     return ""
 
 
-def _has_a_living_owner(name: str) -> bool:
-    if not name.startswith("/dev/shm/"):  # which alone is for everybody
-        return False
-    return any(os.path.exists(f"/proc/{pid}") for pid in re.findall(r"\d{3,7}", name))
+def _is_of_another(name: str, pid: int) -> bool:
+    """Whether a name in /dev/shm, which alone is for everybody, has a pid in it, and not *pid*."""
+    pids = re.findall(r"(?<![0-9a-z])\d{3,7}(?![0-9a-z])", name)
+    return name.startswith("/dev/shm/") and bool(pids) and str(pid) not in pids
 
 
 def marked(mark: str) -> list[int]:
