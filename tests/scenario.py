@@ -59,7 +59,7 @@ def _text(file: IO[bytes]) -> str:
     return os.pread(file.fileno(), size, 0).decode("utf-8", "replace")
 
 
-def _environment() -> dict[str, str]:
+def plain_environment() -> dict[str, str]:
     """This process's environment, less what would change how Python works."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
@@ -89,7 +89,11 @@ class Program:
             stderr=self._complaint,
             start_new_session=True,
             cwd=cwd,
-            env={**_environment(), "PYTHONPATH": os.pathsep.join(places), **(environment or {})},
+            env={
+                **plain_environment(),
+                "PYTHONPATH": os.pathsep.join(places),
+                **(environment or {}),
+            },
         )
         self.pid = self._process.pid
 

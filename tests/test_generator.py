@@ -58,6 +58,21 @@ def started(f: Callable[..., Any], *arguments: Any, **keywords: Any) -> Generato
     return generator
 
 
+def held_up(begun: Any, gate: Any) -> Generator:
+    """A generator that was asked for its first value and waits for *gate* to compute it."""
+
+    def slow() -> Iterator[int]:
+        begun.open()
+        gate.wait()
+        yield 1
+
+    generator = started(slow)
+    with pytest.raises(IndexError):
+        generator.next(False)
+    begun.wait()
+    return generator
+
+
 def up_to(count: int) -> Iterator[int]:
     yield from range(count)
     return "that was all"
@@ -819,15 +834,7 @@ class TestJoin:
         """A body that does not come to its next yield in time is a TimeoutError."""
         begun, gate = make_gate(), make_gate()
 
-        def slow() -> Iterator[int]:
-            begun.open()
-            gate.wait()
-            yield 1
-
-        with started(slow) as generator:
-            with pytest.raises(IndexError):
-                generator.next(False)
-            begun.wait()
+        with held_up(begun, gate) as generator:
             with pytest.raises(TimeoutError):
                 generator.join(timeout=0.02)
             gate.open()
@@ -850,15 +857,7 @@ class TestJoin:
         """KeyboardInterrupt leaves join at once; it can be joined again."""
         begun, gate = make_gate(), make_gate()
 
-        def slow() -> Iterator[int]:
-            begun.open()
-            gate.wait()
-            yield 1
-
-        with started(slow) as generator:
-            with pytest.raises(IndexError):
-                generator.next(False)
-            begun.wait()
+        with held_up(begun, gate) as generator:
             with pytest.raises(KeyboardInterrupt), signal_when_asleep():
                 generator.join()
             gate.open()

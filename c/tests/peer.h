@@ -117,6 +117,21 @@ static inline void free_progress(_Atomic int *progress)
     munmap((void *)(uintptr_t)progress, 4096);
 }
 
+/* ------------------------------------------------------------------- signals */
+
+static inline void ignore_signal(int signal_number)
+{
+    (void)signal_number;
+}
+
+/* Run in a thread: send another one SIGUSR1 as soon as the process sleeps. */
+static inline void *interrupt(void *thread)
+{
+    WAIT_UNTIL(state_of(getpid()) == 'S');
+    pthread_kill(*(pthread_t *)thread, SIGUSR1);
+    return NULL;
+}
+
 /* ------------------------------------------------------------------ channels */
 
 static inline struct sf_channel *make_channel(size_t capacity)

@@ -474,18 +474,6 @@ static void an_empty_channel_has_no_message_in_time(void)
     free_pair(pair);
 }
 
-static void ignore_signal(int signal_number)
-{
-    (void)signal_number;
-}
-
-static void *interrupt(void *thread)
-{
-    WAIT_UNTIL(state_of(getpid()) == 'S');
-    pthread_kill(*(pthread_t *)thread, SIGUSR1);
-    return NULL;
-}
-
 static void a_signal_ends_waiting_on_either_side(void)
 {
     struct sigaction handler = {.sa_handler = ignore_signal, .sa_flags = SA_RESTART};

@@ -93,11 +93,6 @@ static void a_calibration_needs_a_duration(void)
     CHECK(ns_per_tick == 7);
 }
 
-static void ignore_signal(int signal_number)
-{
-    (void)signal_number;
-}
-
 static void a_signal_ends_a_calibration(void)
 {
     const struct itimerval soon = {.it_value = {.tv_usec = 5000}};

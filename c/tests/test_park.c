@@ -97,18 +97,6 @@ static void no_sleep_is_longer_than_a_slice(void)
     free_bed(bed);
 }
 
-static void ignore_signal(int signal_number)
-{
-    (void)signal_number;
-}
-
-static void *interrupt_main(void *main_thread)
-{
-    WAIT_UNTIL(state_of(getpid()) == 'S');
-    pthread_kill(*(pthread_t *)main_thread, SIGUSR1);
-    return NULL;
-}
-
 static void a_signal_ends_a_sleep(void)
 {
     struct sigaction handler = {.sa_handler = ignore_signal, .sa_flags = SA_RESTART};
@@ -117,7 +105,7 @@ static void a_signal_ends_a_sleep(void)
     int rc;
 
     sigaction(SIGUSR1, &handler, NULL);
-    pthread_create(&thread, NULL, interrupt_main, &self);
+    pthread_create(&thread, NULL, interrupt, &self);
     do
         rc = sleep_in(bed, park_prepare(&bed->word, &bed->place, SLOT), SF_FOREVER);
     while (rc == -ETIMEDOUT);

@@ -73,18 +73,6 @@ static void waiting_ends_at_the_deadline(void)
     kill_peer(process);
 }
 
-static void ignore_signal(int signal_number)
-{
-    (void)signal_number;
-}
-
-static void *interrupt(void *thread)
-{
-    WAIT_UNTIL(state_of(getpid()) == 'S');
-    pthread_kill(*(pthread_t *)thread, SIGUSR1);
-    return NULL;
-}
-
 static void a_signal_ends_a_wait(void)
 {
     struct sigaction handler = {.sa_handler = ignore_signal, .sa_flags = SA_RESTART};

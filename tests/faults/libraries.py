@@ -112,19 +112,27 @@ class Snakefish(Library):
         snakefish.Channel().dispose()
 
 
-class Pool(Library):
-    """`multiprocessing.Pool`."""
+class PoolLibrary(Library):
+    """One whose pool has `apply_async` and `map`."""
+
+    def pool(self) -> Any:
+        """Return a new pool, which a with statement ends."""
+        raise NotImplementedError
 
     @contextmanager
     def session(self) -> Iterator[Submit]:
-        with self._pool() as pool:
+        with self.pool() as pool:
             yield lambda function: pool.apply_async(function).get
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        with self._pool() as pool:
+        with self.pool() as pool:
             return pool.map(function, items)
 
-    def _pool(self) -> Any:
+
+class Pool(PoolLibrary):
+    """`multiprocessing.Pool`."""
+
+    def pool(self) -> Any:
         from multiprocessing import get_context
 
         return get_context("fork").Pool(WORKERS)
@@ -180,21 +188,12 @@ class Joblib(Library):
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
-class Mpire(Library):
+class Mpire(PoolLibrary):
     """`mpire.WorkerPool`."""
 
     modules = ("mpire",)
 
-    @contextmanager
-    def session(self) -> Iterator[Submit]:
-        with self._pool() as pool:
-            yield lambda function: pool.apply_async(function).get
-
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        with self._pool() as pool:
-            return pool.map(function, items)
-
-    def _pool(self) -> Any:
+    def pool(self) -> Any:
         from mpire import WorkerPool
 
         return WorkerPool(WORKERS, start_method="fork")

@@ -32,6 +32,9 @@ def square(number: int) -> int:
     return number * number
 
 
+SQUARES = [0, 1, 4, 9, 16]
+
+
 def answer_or_error(stage: Stage, call: Callable[[], Any], expected: Any, *errors: type) -> None:
     """*call* gives what is expected or one of these errors, soon."""
     try:
@@ -43,10 +46,21 @@ def answer_or_error(stage: Stage, call: Callable[[], Any], expected: Any, *error
     stage.expect(value == expected, f"{value!r:.40} instead of {expected!r:.40}")
 
 
+def map_or_error(stage: Stage, library: Library) -> None:
+    """A map gives its results or an error, soon."""
+    answer_or_error(stage, lambda: library.map(square, range(5)), SQUARES, Exception)
+
+
+def call_and_map_or_error(stage: Stage, library: Library) -> None:
+    """So does a call, and then a map."""
+    answer_or_error(stage, lambda: library.call(answer), 42, Exception)
+    map_or_error(stage, library)
+
+
 def works_again(stage: Stage, library: Library) -> None:
     """When there is enough again, everything is as if nothing had been."""
     stage.expect(library.call(answer) == 42, "afterwards, another result")
-    stage.expect(library.map(square, range(5)) == [0, 1, 4, 9, 16], "afterwards, other results")
+    stage.expect(library.map(square, range(5)) == SQUARES, "afterwards, other results")
 
 
 def ours_work(stage: Stage) -> None:
@@ -70,10 +84,7 @@ def a_user_without_processes(stage: Stage, library: Library) -> None:
     for _ in stage.times(2):
         stage.inject()
         with scarcity.processes(0):
-            answer_or_error(stage, lambda: library.call(answer), 42, Exception)
-            answer_or_error(
-                stage, lambda: library.map(square, range(5)), [0, 1, 4, 9, 16], Exception
-            )
+            call_and_map_or_error(stage, library)
         works_again(stage, library)
 
 
@@ -243,10 +254,7 @@ def little_address_space_is_an_error_or_enough(stage: Stage, library: Library) -
     for megabytes in (64, 32, 16, 8):
         stage.inject()
         with scarcity.address_space(megabytes):
-            answer_or_error(stage, lambda: library.call(answer), 42, Exception)
-            answer_or_error(
-                stage, lambda: library.map(square, range(5)), [0, 1, 4, 9, 16], Exception
-            )
+            call_and_map_or_error(stage, library)
         works_again(stage, library)
 
 
@@ -311,10 +319,7 @@ def a_call_with_few_descriptors(stage: Stage, library: Library) -> None:
     for spare in FIRST_STEPS:
         stage.inject()
         with scarcity.descriptors(spare):
-            answer_or_error(stage, lambda: library.call(answer), 42, Exception)
-            answer_or_error(
-                stage, lambda: library.map(square, range(5)), [0, 1, 4, 9, 16], Exception
-            )
+            call_and_map_or_error(stage, library)
         works_again(stage, library)
 
 
@@ -489,9 +494,7 @@ def the_second_worker_cannot_be_had(stage: Stage, library: Library) -> None:
     for _ in stage.times(2):
         stage.inject()
         with scarcity.processes(1):
-            answer_or_error(
-                stage, lambda: library.map(square, range(5)), [0, 1, 4, 9, 16], Exception
-            )
+            map_or_error(stage, library)
         works_again(stage, library)
 
 

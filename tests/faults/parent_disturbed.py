@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Callable
 
 from deadline import SOON, wait_until
+from family import bare_fork
 from gate import Gate
 from libraries import Library
 from process_table import children, is_gone, session_members
@@ -368,15 +369,20 @@ D5 = Row(
 )
 
 
-@D5.comparison(timeout=30)
-def sigterm_by_default(stage: Stage, library: Library) -> None:
-    """Workers do not outlive a parent that was terminated."""
+def workers_die_with_their_parent(stage: Stage, library: Library, number: int) -> None:
+    """A signal ends a program whose workers are busy with a call that would never end."""
     with with_library(library, "blocked()") as parent:
         two_lines(parent)
         stage.inject()
-        parent.send_signal(signal.SIGTERM)
+        parent.send_signal(number)
         parent.wait()
         all_are_gone(stage, parent.pid)
+
+
+@D5.comparison(timeout=30)
+def sigterm_by_default(stage: Stage, library: Library) -> None:
+    """Workers do not outlive a parent that was terminated."""
+    workers_die_with_their_parent(stage, library, signal.SIGTERM)
 
 
 @D5.comparison(timeout=30)
@@ -424,12 +430,7 @@ D6 = Row(
 @D6.comparison(timeout=30)
 def no_worker_outlives_its_parent(stage: Stage, library: Library) -> None:
     """Workers busy with a call that would never end."""
-    with with_library(library, "blocked()") as parent:
-        two_lines(parent)
-        stage.inject()
-        parent.send_signal(signal.SIGKILL)
-        parent.wait()
-        all_are_gone(stage, parent.pid)
+    workers_die_with_their_parent(stage, library, signal.SIGKILL)
 
 
 @D6.scenario()
@@ -703,12 +704,7 @@ def with_the_pid_of(pid: int) -> int:
                 file.write(str(pid - 1))
         except OSError as error:
             raise OSError(error.errno, NO_WAY) from error
-        stranger = os.fork()
-        if stranger == 0:
-            try:
-                for_ever()
-            finally:
-                os._exit(0)
+        stranger = bare_fork(for_ever)
         if stranger == pid:
             return stranger
         os.kill(stranger, signal.SIGKILL)

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from deadline import wait_until
 from process_table import entry
 from row import Scenario
+from scenario import plain_environment
 
 import snakefish
 
@@ -82,9 +83,8 @@ def run(
 
 
 def _environment(mark: str, temporary: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return {
-        **kept,
+        **plain_environment(),
         MARK: mark,
         "TMPDIR": temporary,
         "JOBLIB_TEMP_FOLDER": temporary,  # else it puts what it may leave where all others look

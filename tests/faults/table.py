@@ -79,8 +79,8 @@ def _cell(row: Row, column: Column) -> Cell:
             print(row.identity, column.heading, outcome.text, outcome.complaint, file=sys.stderr)
     if not outcomes:
         return Cell(NOTHING, True, 0)
-    text = "; ".join(map(_short, failures)) or f"held ({injected})" if is_ours else ""
-    return Cell(text or "; ".join(map(_short, failures)) or "held", not failures, injected)
+    held = f"held ({injected})" if is_ours else "held"
+    return Cell("; ".join(map(_short, failures)) or held, not failures, injected)
 
 
 def _short(text: str) -> str:
