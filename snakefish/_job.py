@@ -159,7 +159,7 @@ class Job:
     def _drain(self, deadline: int) -> bool:
         """Receive until nothing more will come; False if *deadline* came first."""
         try:
-            while self._outcome is None or (self._merging and self._extracted is None):
+            while self._outcome is None:
                 if not self._receive(deadline):
                     return False
         except ChannelEndError:

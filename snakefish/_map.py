@@ -24,8 +24,9 @@ R = TypeVar("R")
 # More children than this at a time gain nothing on any machine.
 _MOST_AT_ONCE = 256
 
-# Items taken from an iterable at a time.
+# Items taken from an iterable at a time, unless it is of a kind that has an end.
 _BLOCK = 1000
+_FINITE = (tuple, list)
 
 _OPTIONS = ("extract", "merge", "concurrency", "chunksize", "timeout", "progress")
 
@@ -140,7 +141,7 @@ def starmap(
         TypeError: An item cannot be unpacked.
         The same as `map`, otherwise.
     """
-    items = [tuple(_consumed(item)) for item in args]
+    items = [tuple(item) if type(item) in _FINITE else tuple(_consumed(item)) for item in args]
     return _run("starmap", functools.partial(itertools.starmap, f), f, items, rest, options)
 
 
