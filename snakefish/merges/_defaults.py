@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""Which merge a value gets of which only the name was given."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from snakefish.merges._buffers import Disjoint
+from snakefish.merges._dicts import Count, Insert, Mapping
+from snakefish.merges._merge import Merge
+from snakefish.merges._numbers import Add, Total
+from snakefish.merges._sequences import Append
+from snakefish.merges._sets import Union
+from snakefish.merges._whole import Once
+
+_BY_EXACT_TYPE: dict[type, type[Merge]] = {int: Add, float: Total}
+_BY_TYPE: dict[type, type[Merge]] = {list: Append, set: Union, Counter: Count}
+
+
+def default_for(value: object) -> Merge:
+    """Return the merge that suits *value* best: never `last`, which loses writes.
+
+    int: add. float: total. list: append. set: union. Counter: count. dict: insert. A
+    defaultdict: by what its factory makes, which is called once for it: count for
+    numbers, else `mapping` of the default for that. bytearray, array, memoryview, numpy
+    arrays: disjoint. All else, bool among it: once.
+
+    >>> from collections import defaultdict
+    >>> default_for(3), default_for(True), default_for(defaultdict(list))
+    (merges.add, merges.once, merges.mapping(merges.append))
+    """
+    if type(value) in _BY_EXACT_TYPE:
+        return _BY_EXACT_TYPE[type(value)]()
+    for kind, merge in _BY_TYPE.items():
+        if isinstance(value, kind):
+            return merge()
+    if isinstance(value, defaultdict) and value.default_factory is not None:
+        of_values = default_for(value.default_factory())
+        return Count() if isinstance(of_values, (Add, Total)) else Mapping(of_values)
+    if isinstance(value, dict):
+        return Insert()
+    return Once() if Disjoint().refusal(value) else Disjoint()

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""The merge of sequences that grow at their end."""
+
+from __future__ import annotations
+
+import operator
+from array import array
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any, NamedTuple
+
+from snakefish.merges._merge import Merge, Undo
+
+_GROWING = (list, deque, bytearray, array)
+_CONCATENATED = (str, bytes, tuple)
+
+
+class _Ends(NamedTuple):
+    """What is remembered of a sequence; for an immutable one `first` is all of it."""
+
+    kind: type
+    length: int
+    first: Any
+    last: Any
+
+
+class Append(Merge):
+    """append, extend and `+=` on list, deque, bytearray and array; `+=` on str, bytes, tuple.
+
+    Commits follow the order of the tasks, and replay holds.
+
+    What a mutable sequence was is remembered by its length and its two ends, which is
+    O(1) whatever its size; the delta is the new tail. So a changed length or a changed end is a
+    ValueError, but an element replaced in the middle is lost unseen.
+
+    >>> from snakefish import merges
+    >>> log = ["begin"]
+    >>> token = merges.append.capture(log)
+    >>> log += ["one", "two"]
+    >>> merges.append.diff(token, log)
+    ['one', 'two']
+    """
+
+    def refusal(self, value: object) -> str:
+        """Return why nothing can be added at the end of *value*."""
+        if isinstance(value, deque) and value.maxlen is not None:
+            return "a deque with maxlen loses at its other end what it wins at this one"
+        if isinstance(value, _GROWING) or type(value) in _CONCATENATED:
+            return ""
+        known = "list, deque, bytearray, array, str, bytes and tuple"
+        return f"it is for {known}, not {type(value).__name__}"
+
+    def capture(self, base: Any) -> _Ends:
+        """Return the length and the ends."""
+        length = len(base)
+        if isinstance(base, _CONCATENATED):
+            return _Ends(type(base), length, base, None)
+        if not length:
+            return _Ends(type(base), 0, None, None)
+        return _Ends(type(base), length, _element(base, 0), _element(base, length - 1))
+
+    def diff(self, token: _Ends, mine: Any) -> Any:
+        """Return the new tail.
+
+        Raises:
+            TypeError: The task left a value of another type.
+            ValueError: It did something else than adding at the end.
+        """
+        if type(mine) is not token.kind:
+            kinds = f"a {type(mine).__name__} where a {token.kind.__name__} was"
+            raise TypeError(f"the task left {kinds}")
+        if not _begins_with(mine, token):
+            raise ValueError(
+                f"the task did more to a {token.kind.__name__} of {token.length} elements than add"
+                " at its end"
+            )
+        return _tail(mine, token.length) or None
+
+    def apply(self, current: Any, delta: Any, undo: Undo) -> Any:
+        """Return the sequence with the tail added, a mutable one changed in place."""
+        if isinstance(current, _CONCATENATED):
+            return current + delta
+        length = len(current)
+
+        def shorten() -> None:
+            if isinstance(current, deque):
+                for _ in range(len(current) - length):
+                    current.pop()
+            else:
+                del current[length:]
+
+        undo.append(shorten)
+        current.extend(delta)
+        return current
+
+    def zero(self, like: Any) -> Any:
+        """Return an empty sequence of the same type."""
+        return like[:0] if isinstance(like, array) else type(like)()
+
+    def mutated(self, tokens: Iterable[_Ends], values: Iterable[Any]) -> Iterable[bool]:
+        """Compare lengths."""
+        lengths = map(operator.itemgetter(1), tokens)
+        return map(operator.ne, map(len, values), lengths)
+
+
+def _element(sequence: Any, index: int) -> Any:
+    """Return an element so that it can be compared: a NaN of an array is never the same object."""
+    if isinstance(sequence, array):
+        return sequence[index : index + 1].tobytes()
+    return sequence[index]
+
+
+def _begins_with(mine: Any, token: _Ends) -> bool:
+    if isinstance(mine, _CONCATENATED):
+        return mine is token.first or mine[: token.length] == token.first
+    if not token.length:
+        return True
+    if len(mine) < token.length:
+        return False
+    ends = ((0, token.first), (token.length - 1, token.last))
+    found = ((_element(mine, index), end) for index, end in ends)
+    return all(element is end or element == end for element, end in found)
+
+
+def _tail(sequence: Any, length: int) -> Any:
+    """Return what comes after the first *length* elements, for a deque from its near end."""
+    if not isinstance(sequence, deque):
+        return sequence[length:]
+    tail = list(islice(reversed(sequence), len(sequence) - length))
+    tail.reverse()
+    return tail
