@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""map and starmap, with and without merging, each item timed by the time-stamp counter.
+"""map and starmap, each item timed by the time-stamp counter, with three ways to merge the times.
 
 Results come in the order of the arguments, and so do merges, whoever finishes first. Ticks of one
 process compare with ticks of another: every item began after the call and ended before its return.
 """
 
 import snakefish
+from snakefish import merges
 
 timings = []
 
@@ -29,8 +30,8 @@ exponents = range(8)
 expected = [power_sum(exponent) for exponent in exponents]
 timings.clear()
 
-print("map:", snakefish.map(power_sum, exponents) == expected)
-print("nothing merged without extract and merge:", timings)
+print("map:", snakefish.map(power_sum, exponents, share={"timings": merges.private}) == expected)
+print("each child kept its timings to itself:", timings)
 
 called = snakefish.get_timestamp_serialized()
 results = snakefish.map(power_sum, exponents, extract, merge, concurrency=2, chunksize=1)
@@ -39,8 +40,13 @@ print("map with merging:", results == expected)
 print("merged in this order:", [exponent for exponent, _, _ in timings])
 print("all within the call:", all(called < began < ended < returned for _, began, ended in timings))
 
+timings.clear()
+results = snakefish.map(power_sum, exponents, share={"timings": merges.append})
+print("map with share:", results == expected)
+print("appended in this order:", [exponent for exponent, _, _ in timings])
+
 pairs = [(1, 5), (2, 4), (3, 3)]
-print("starmap:", snakefish.starmap(power_sum, pairs))
+print("starmap:", snakefish.starmap(power_sum, pairs, share={"timings": merges.private}))
 timings.clear()
 print("starmap with merging:", snakefish.starmap(power_sum, pairs, extract, merge))
 print("merged:", [exponent for exponent, _, _ in timings])

@@ -6,6 +6,7 @@ there, `map` and `starmap` run a function over many items; a `Channel` carries
 objects between any of them. Nothing happens at import but definitions.
 """
 
+from snakefish import merges
 from snakefish._channel import Channel
 from snakefish._clock import get_timestamp, get_timestamp_serialized, timestamp_to_ns
 from snakefish._errors import (
@@ -16,8 +17,12 @@ from snakefish._errors import (
     ChannelEndError,
     ChannelFullError,
     ChildDiedError,
+    Conflict,
     ForkSafetyWarning,
+    LostWriteWarning,
+    MergeConflict,
     MisuseError,
+    NotShareableError,
     OutOfMemoryError,
     RemoteError,
     RemoteTraceback,
@@ -28,6 +33,7 @@ from snakefish._errors import (
 )
 from snakefish._generator import Generator
 from snakefish._map import map, starmap
+from snakefish._sharing import shares
 from snakefish._thread import Thread
 
 __all__ = [
@@ -39,9 +45,13 @@ __all__ = [
     "ChannelEndError",
     "ChannelFullError",
     "ChildDiedError",
+    "Conflict",
     "ForkSafetyWarning",
     "Generator",
+    "LostWriteWarning",
+    "MergeConflict",
     "MisuseError",
+    "NotShareableError",
     "OutOfMemoryError",
     "RemoteError",
     "RemoteTraceback",
@@ -54,6 +64,8 @@ __all__ = [
     "get_timestamp",
     "get_timestamp_serialized",
     "map",
+    "merges",
+    "shares",
     "starmap",
     "timestamp_to_ns",
 ]

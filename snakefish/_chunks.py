@@ -18,27 +18,32 @@ from snakefish._child import capture
 from snakefish._clock import NOW, has_passed
 from snakefish._errors import WaitTimeoutError
 from snakefish._job import Job
-from snakefish._merging import Merging
+from snakefish._lost_writes import warn_of
+from snakefish._returns import Returns
 from snakefish._task import Task, presentable
 
 _SLICE_MS = 100
 
 
-def run(task: Task, merging: Merging) -> list[Any]:
+def run(task: Task, returns: Returns) -> list[Any]:
     """Return the results of a *task*, in the order of its items, and merge.
 
     Raises:
         Whatever the function raised for the first item for which it raised, or
         extract or merge raised.
+        MergeConflict: What a job did to shared variables contradicts what others did.
         ChildDiedError: A job ended before its work.
         WaitTimeoutError: The deadline came first; nothing was merged.
         StartError: A job could not be forked; nothing was merged.
     """
-    jobs = _Jobs(task, merging)
+    jobs = _Jobs(task, returns)
     try:
         jobs.run()
         jobs.merge()
         return jobs.results()
+    except BaseException:
+        jobs.roll_back()
+        raise
     finally:
         jobs.dismiss()
 
@@ -46,12 +51,13 @@ def run(task: Task, merging: Merging) -> list[Any]:
 class _Jobs:
     """The jobs of one call: those not started, those that run, those that ended."""
 
-    def __init__(self, task: Task, merging: Merging) -> None:
+    def __init__(self, task: Task, returns: Returns) -> None:
         count = len(task.items)
         size = task.chunksize or -(-count // task.concurrency)
         self._task = task
         self._chunks = [range(first, min(first + size, count)) for first in range(0, count, size)]
-        self._jobs = [Job(_name(chunk), merging) for chunk in self._chunks]
+        self._jobs = [Job(_name(chunk), returns) for chunk in self._chunks]
+        self._call = returns.begin(len(self._jobs))
         self._running: dict[int, int] = {}  # descriptor: number of the job
         self._poll = select.poll()
         self._limit = len(self._jobs)  # jobs from here on are not needed
@@ -70,6 +76,12 @@ class _Jobs:
         """Merge what the plain loop would have done."""
         for job in self._needed():
             job.join(NOW)
+        warn_of(self._task.name, [lost for job in self._needed() for lost in job.lost])
+
+    def roll_back(self) -> None:
+        """Take back what was merged, if the user wants that after an error."""
+        if self._call is not None:
+            self._call.roll_back()
 
     def results(self) -> list[Any]:
         """Return the values of all items, or raise for the first that has none."""
@@ -87,6 +99,8 @@ class _Jobs:
             self._jobs[number].process.kill_if_running()
         for job in self._jobs:
             job.dispose()
+        if self._call is not None:
+            self._call.close()  # of jobs that were never started too
 
     def _needed(self) -> Sequence[Job]:
         return self._jobs[: self._limit + 1]
@@ -95,7 +109,8 @@ class _Jobs:
         chunk = self._chunks[number]
         items = self._task.items[chunk.start : chunk.stop]
         job = self._jobs[number]
-        job.start(functools.partial(capture, _values, self._task, items))
+        body = functools.partial(capture, _values, self._task, items)
+        job.start(body, call=self._call)
         descriptor = job.process.fileno()
         self._running[descriptor] = number
         self._poll.register(descriptor, select.POLLIN)
@@ -132,6 +147,8 @@ class _Jobs:
 
 
 def _name(chunk: range) -> str:
+    if len(chunk) == 1:
+        return f"map job of item {chunk.start}"
     return f"map job of items {chunk.start} to {chunk.stop - 1}"
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any, NamedTuple
 
 
 class SnakefishError(Exception):
@@ -91,6 +92,64 @@ class ChannelDamagedError(SnakefishError, RuntimeError):
 
 class OutOfMemoryError(SnakefishError, MemoryError):
     """The system has no memory, or no address space, for this."""
+
+
+class NotShareableError(SnakefishError, TypeError):
+    """A variable, or what a task did to it, is not for the merge it was shared by."""
+
+
+class Conflict(NamedTuple):
+    """Two writers of the same part of a shared variable."""
+
+    name: str
+    """The variable, as it was shared."""
+
+    key: Any
+    """Which part of its value: a key, an index; None for the whole."""
+
+    current: Any
+    """What is there, from the first of the *writers*."""
+
+    theirs: Any
+    """What the second of the *writers* wanted there."""
+
+    writers: tuple[str, str]
+
+    def __str__(self) -> str:
+        part = "" if self.key is None else f"[{self.key!r}]"
+        first, second = self.writers
+        return (
+            f"{self.name}{part} has two writers: "
+            f"{first} left {self.current!r:.80}, {second} {self.theirs!r:.80}"
+        )
+
+
+class MergeConflict(SnakefishError, RuntimeError):  # noqa: N818 - the word for it
+    """What a task did to shared variables contradicts what others did.
+
+    Nothing of the task was merged. *task* says which it was, *conflicts* what
+    contradicts what.
+    """
+
+    def __init__(self, task: str, conflicts: list[Conflict]) -> None:
+        super().__init__(task, conflicts)
+        self.task = task
+        self.conflicts = conflicts
+
+    def __str__(self) -> str:
+        return f"{self.task}: {'; '.join(map(str, self.conflicts))}"
+
+
+class LostWriteWarning(UserWarning):
+    """A child changed variables that were not shared, or did not join its own children.
+
+    What it, or they, did is lost. Given once a call, with the `share=` that would
+    keep the changes. To silence it for one variable, share it by `merges.private`;
+    for all:
+
+    >>> import warnings, snakefish
+    >>> warnings.filterwarnings("ignore", category=snakefish.LostWriteWarning)
+    """
 
 
 _DISPOSED = "it has been disposed"

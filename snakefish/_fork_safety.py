@@ -33,12 +33,11 @@ import threading
 import time
 import warnings
 from collections.abc import Sequence
-from types import FrameType
 from typing import Callable
 
 from snakefish._errors import ForkSafetyWarning
+from snakefish._warning import warn_user
 
-_PACKAGE = os.path.dirname(__file__)
 _TASKS = "/proc/self/task"
 _MOST_NAMES = 8
 
@@ -71,7 +70,8 @@ def warn_if_threaded() -> bool:
     if not _warned and _thread_count() > 1:
         python_threads, others = _other_threads()
         if python_threads or others:
-            _warn_user(_message(python_threads, others, _libraries_that_break()))
+            message = _message(python_threads, others, _libraries_that_break())
+            warn_user(message, ForkSafetyWarning)
             _warned = True
     return _warned
 
@@ -153,21 +153,3 @@ def _some(names: Sequence[str]) -> str:
     if len(names) > len(shown):
         shown.append(f"{len(names) - len(shown)} more")
     return ", ".join(shown)
-
-
-def _warn_user(message: str) -> None:
-    """Warn at the line of the user's that leads here.
-
-    The option of `warnings.warn` for that, skip_file_prefixes, is newer than 3.9.
-    """
-    frame: FrameType = sys._getframe()
-    while os.path.dirname(frame.f_code.co_filename) == _PACKAGE and frame.f_back is not None:
-        frame = frame.f_back
-    warnings.warn_explicit(
-        message,
-        ForkSafetyWarning,
-        frame.f_code.co_filename,
-        frame.f_lineno,
-        frame.f_globals.get("__name__"),
-        frame.f_globals.setdefault("__warningregistry__", {}),
-    )

@@ -57,11 +57,13 @@ from snakefish._errors import (
     WaitTimeoutError,
 )
 from snakefish._job import Job
-from snakefish._merging import Extract, Merge, merging
-from snakefish._outcome import END, EXTRACTED, Outcome, value_of
+from snakefish._merging import Extract, Merge
+from snakefish._outcome import END, EXTRACTED, RAISED, Outcome, value_of
 from snakefish._process import STARTED, State
 from snakefish._queue import MessageQueue
 from snakefish._resource import Resource
+from snakefish._returns import returns
+from snakefish._sharing import OnError, Share
 
 _STOP = 0
 _REMINDER = 255
@@ -102,13 +104,30 @@ class Generator(Resource):
     ...     list(second)
     [1, 2, 5]
 
-    *extract*, *merge*, *args*, *kwargs* and *name* are those of Thread.
+    *extract*, *merge*, *args*, *kwargs*, *name*, *share* and *on_error* are those of
+    Thread; what is shared comes back at the join.
+
+    >>> total = 0
+    >>> def summed():
+    ...     global total
+    ...     for n in range(4):
+    ...         total += n
+    ...         yield n
+    >>> with Generator(summed, share="total") as generator:
+    ...     generator.start()
+    ...     print(list(generator))
+    ...     generator.join()
+    [0, 1, 2, 3]
+    >>> total
+    6
 
     Raises:
         RuntimeError: *f* is not a generator function.
         TypeError: *f* is not callable or does not take these arguments, one of
-            *extract* and *merge* is missing, or *prefetch* is not an integer.
-        ValueError: *prefetch* is negative.
+            *extract* and *merge* is missing, *prefetch* is not an integer, or *share*
+            is no declaration, or a value is not for its merge.
+        NameError: A variable to share does not exist.
+        ValueError: *prefetch* is negative, or *on_error* is none of the three.
     """
 
     def __init__(
@@ -121,6 +140,8 @@ class Generator(Resource):
         kwargs: Mapping[str, Any] | None = None,
         name: str | None = None,
         prefetch: int = 0,
+        share: Share = None,
+        on_error: OnError = "sequential",
     ) -> None:
         if callable(f) and not is_generator_function(f):
             raise MisuseError(f"a generator function is needed, not {f!r}")
@@ -128,7 +149,8 @@ class Generator(Resource):
         self._prefetch = operator.index(prefetch)
         if self._prefetch < 0:
             raise ValueError(f"prefetch must not be negative, like {prefetch}")
-        plan = merging(f, extract, merge, sys._getframe(1).f_globals)
+        caller = sys._getframe(1).f_globals
+        plan = returns(f, extract, merge, share, on_error, caller)
         self._job = Job(name or f"Generator-{next(_numbers)}", plan)
         self._stream: _Stream | None = None
 
@@ -138,6 +160,7 @@ class Generator(Resource):
         Raises:
             RuntimeError: It was started before, or the fork failed; after a
                 failed fork it can be started again.
+            TypeError: A shared variable holds what its merge cannot copy.
             ForkSafetyWarning: Other threads run, and warnings are errors; it can
                 be started again.
         """
@@ -241,12 +264,17 @@ class Generator(Resource):
                 handler wants to wait for the join that it interrupts.
             TimeoutError: It has not ended within *timeout* seconds; it can be
                 joined again.
-            Whatever *extract* raised or *merge* raises. It counts as joined then.
+            MergeConflict: The child and others changed the same of a shared variable.
+            TypeError: What the child did to a shared variable is not what its merge is
+                for, or cannot be pickled.
+            Whatever *extract* raised or *merge* raises. It counts as joined then, and
+            after the two above: nothing of the child is shared.
         """
         deadline = deadline_after(timeout)
         self._job.process.require(*STARTED)
         if not self._started_stream().stop(deadline) or not self._job.join(deadline):
             raise WaitTimeoutError(f"{self._job.process} has not ended within {timeout} seconds")
+        self._job.warn_of_lost()
 
     def try_join(self) -> bool:
         """Join if the generator has ended by itself; return whether it is joined.
@@ -256,7 +284,9 @@ class Generator(Resource):
         Raises:
             The same as `join`, but no TimeoutError.
         """
-        return self._job.join(NOW)
+        joined = self._job.join(NOW)
+        self._job.warn_of_lost()
+        return joined
 
     def is_alive(self) -> bool:
         """Return whether the child was started and has not ended, joined or not.
@@ -347,7 +377,7 @@ class _Stream:
         end = capture(self._serve, call)
         self.values.send(end.tag | END, end.data, FOREVER)
         self.values.close()
-        return Outcome(0, b"", end.status)
+        return Outcome(end.tag & RAISED, b"", end.status)
 
     def _serve(self, call: Callable[[], Any]) -> Any:
         credit = self._prefetch

@@ -2,11 +2,11 @@
 """A function that runs in a child process, from its start to its merge.
 
 A Thread and a Generator each have one, and so has a chunk of `map` with
-merging. The child sends at most two messages, what extract returned and then its
-outcome, through a queue of its own: of large virtual size, so that it can end
-before anybody looks, and drained by everybody who waits for it, so that any
-size arrives. The outcome commits both: a child killed between the two has had
-no result, and nothing of it is merged.
+merging. The child sends at most three messages: what became of its variables, what
+extract returned, and then its outcome. They go through a queue of its own: of
+large virtual size, so that it can end before anybody looks, and drained by
+everybody who waits for it, so that any size arrives. The outcome commits all: a
+child killed before it has had no result, and nothing of it is merged.
 
 Several threads of the parent may join at the same time: one of them takes the
 messages in and merges, under a lock, and the rest wait for that. A signal
@@ -24,12 +24,15 @@ from typing import Any, Callable
 
 from snakefish import _child
 from snakefish._clock import FOREVER, NOW, seconds_until
-from snakefish._codec import Received
+from snakefish._codec import Received, encode
 from snakefish._errors import ChannelEndError, MisuseError, StartError
-from snakefish._merging import Merging, changes_of
-from snakefish._outcome import EXTRACTED, RAISED, Outcome, value_of
-from snakefish._process import STARTED, ChildProcess, State
+from snakefish._lost_writes import LostWrite, abandoned, warn_of
+from snakefish._merging import changes_of
+from snakefish._outcome import EXTRACTED, RAISED, SHARED, Outcome, raised, value_of
+from snakefish._process import STARTED, ChildProcess, State, abandon_unjoined, begin_account
 from snakefish._queue import MessageQueue
+from snakefish._returns import NOTHING, Returns
+from snakefish._sharing import Call, take_back
 
 # Reserved for what a child sends; what does not fit waits for its parent.
 _CAPACITY = 64 << 30
@@ -38,9 +41,14 @@ _CAPACITY = 64 << 30
 class Job:
     """A child process, its outcome and its merge."""
 
-    def __init__(self, name: str, merging: Merging | None) -> None:
+    def __init__(self, name: str, returns: Returns) -> None:
         self.process = ChildProcess(name)
-        self._merging = merging
+        self.lost: list[LostWrite] = []
+        self._returns = returns
+        self._merging = returns.merging
+        self._watch = returns.watch
+        self._call: Call | None = None
+        self._shared: tuple[int, Received] | None = None
         self._queue: MessageQueue | None = None
         self._outcome: tuple[int, Received] | None = None
         self._extracted: tuple[int, Received] | None = None
@@ -53,8 +61,15 @@ class Job:
 
     # ------------------------------------------------------------------ start
 
-    def start(self, body: Callable[[], Outcome], senders: tuple[MessageQueue, ...] = ()) -> None:
+    def start(
+        self,
+        body: Callable[[], Outcome],
+        senders: tuple[MessageQueue, ...] = (),
+        call: Call | None = None,
+    ) -> None:
         """Fork a child that runs *body*, and of which *senders* shall know.
+
+        It is a task of *call*, or of a call of its own.
 
         Raises:
             MisuseError: It was started before.
@@ -62,10 +77,12 @@ class Job:
         """
         with self._lock, self._starting:
             self.process.require(State.NEW)
+            self._call = call or self._returns.begin()
             try:
                 self._fork(body, senders)
             except BaseException as error:
                 self.process.abandon()
+                self._leave_call()
                 self._release_queue()
                 if isinstance(error, MemoryError):
                     raise StartError(f"cannot start {self.process}: {error}") from error
@@ -76,15 +93,38 @@ class Job:
         self._queue = MessageQueue(_CAPACITY, shrink=True, bound=True)
         for queue in (self._queue, *senders):
             queue.bind(handle)
+        if self._watch is not None:
+            self._watch.prepare()
         _child.spawn(self.process, lambda: self._work(body), self._send)
 
     def _work(self, body: Callable[[], Outcome]) -> int:
         """Do everything that the child is there for; return its exit status."""
+        begin_account()
+        if self._watch is not None:
+            self._watch.begin()
+        if self._call is not None:
+            self._call.enter()
         outcome = body()
+        shared = self._became(bool(outcome.tag & RAISED))
+        if shared is not None:
+            self._send(shared._replace(tag=shared.tag | SHARED))
         if self._merging is not None:
             self._send(self._merging.extracted())
         self._send(outcome)
         return outcome.status
+
+    def _became(self, failed: bool) -> Outcome | None:
+        """Return what became of shared variables and of others; None for nothing."""
+        deltas: dict[int, Any] = {}
+        try:
+            lost = abandoned(abandon_unjoined())
+            if self._call is not None:
+                deltas = self._call.deltas(failed)
+            if self._watch is not None:
+                lost += self._watch.lost()
+            return Outcome(*encode((deltas, lost))) if deltas or lost else None
+        except BaseException as error:  # shipped, and raised by join
+            return raised(error if self._call is None else self._call.refused(deltas, error))
 
     def _send(self, outcome: Outcome) -> None:
         assert self._queue is not None
@@ -123,6 +163,12 @@ class Job:
             return self._advance(deadline, merge=True)
         finally:
             self._lock.release()
+
+    def warn_of_lost(self) -> None:
+        """Warn, once, if the child changed what nobody will see."""
+        lost, self.lost = self.lost, []
+        if lost:
+            warn_of(self.process.name, lost)
 
     def _acquire(self, deadline: int) -> bool:
         return self._lock.acquire(timeout=min(seconds_until(deadline), threading.TIMEOUT_MAX))
@@ -181,31 +227,58 @@ class Job:
         return received is not None
 
     def _take(self, received: tuple[int, Received]) -> None:
-        if received[0] & EXTRACTED:
+        if received[0] & SHARED:
+            self._shared = received
+        elif received[0] & EXTRACTED:
             self._extracted = received
         elif self._outcome is None:
             self._outcome = received
 
     def _merge(self) -> None:
         """Merge once, whatever comes of it; a Ctrl-C before the merge undoes nothing."""
-        merging, extracted = self._merging, self._extracted
-        if merging is None or extracted is None or self._outcome is None:
-            self.process.move(State.JOINED)
-            return
-        try:
-            changes = changes_of(*extracted)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            self.process.move(State.JOINED)
-            raise
+        changes = None
+        if self._outcome is not None:
+            try:
+                self._commit()
+                if self._extracted is not None:
+                    changes = changes_of(*self._extracted)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
+                self._finish()
+                raise
         self._is_merging = True  # so that others wait; merge itself may ask for the result
         try:
-            self.process.move(State.JOINED)
-            self._extracted = None
-            merging.merge(merging.merge_globals, changes)
+            self._finish()
+            if changes is not None and self._merging is not None:
+                self._merging.merge(self._merging.merge_globals, changes)
         finally:
             self._is_merging = False
+
+    def _commit(self) -> None:
+        """Bring in what the child changed of shared variables, all or, if interrupted, nothing."""
+        if self._shared is None:
+            return
+        shared = self._shared
+        undo: list[Callable[[], object]] = [lambda: setattr(self, "_shared", shared)]
+        deltas, self.lost = value_of(*shared)
+        try:
+            self._shared = None
+            if self._call is not None and deltas:
+                self._call.commit(self.process.name, deltas, undo)
+        except BaseException:
+            take_back(undo)
+            raise
+
+    def _finish(self) -> None:
+        self.process.move(State.JOINED)
+        self._extracted = self._shared = None
+        self._leave_call()
+
+    def _leave_call(self) -> None:
+        if self._call is not None:
+            self._call.leave()
+            self._call = None
 
     # ---------------------------------------------------------------- looking
 
@@ -246,7 +319,9 @@ class Job:
         """
         with self._starting if self.process.is_owned() else contextlib.nullcontext():
             self.process.dispose()
-        self._merging = self._outcome = self._extracted = self._value = None
+        self._returns, self._merging, self._watch = NOTHING, None, None
+        self._outcome = self._extracted = self._shared = self._value = None
+        self._leave_call()
         self._release_queue()
 
     def _release_queue(self) -> None:

@@ -20,6 +20,7 @@ import errno
 import os
 import signal
 import sys
+import weakref
 from typing import Any
 
 from snakefish import _oom, _stacks
@@ -62,6 +63,37 @@ _SENTENCES = {
 
 STARTED = (State.RUNNING, State.ENDED, State.JOINED)
 
+_unjoined: dict[int, tuple[str, weakref.ref[ChildProcess]]] = {}
+"""In a child: those that it has started, and neither joined nor disposed of, by pid.
+
+Its parent does not care for its own: that would keep a note of each that was dropped.
+"""
+
+_accountable: int | None = None
+"""The process that keeps these notes: a child that has begun its work."""
+
+
+def begin_account() -> None:
+    """Begin to note, in a child, which processes it starts and does not join."""
+    global _accountable
+    _accountable = os.getpid()
+    _unjoined.clear()
+
+
+def abandon_unjoined() -> list[str]:
+    """Kill those that were started and not joined, and return their names.
+
+    Some may have been dropped, and killed for that.
+    """
+    names = []
+    for name, reference in list(_unjoined.values()):
+        names.append(name)
+        process = reference()
+        if process is not None:
+            process.kill_if_running()
+    _unjoined.clear()
+    return names
+
 
 class ChildProcess:
     """One child: at most one fork, one end, one exit status."""
@@ -90,6 +122,16 @@ class ChildProcess:
         if state not in _NEXT[self.state]:
             raise MisuseError(f"{self.name} {_SENTENCES[self.state]}")
         self.state = state
+        if _accountable is not None:
+            self._account()
+
+    def _account(self) -> None:
+        if self.pid is None or _accountable != self.owner:
+            return
+        if self.state is State.RUNNING:
+            _unjoined[self.pid] = (self.name, weakref.ref(self))
+        elif self.state in (State.JOINED, State.DISPOSED):
+            _unjoined.pop(self.pid, None)
 
     def require(self, *states: State) -> None:
         """Check that this is the owner, and that the state is one of *states*.
@@ -148,6 +190,8 @@ class ChildProcess:
         if self._handle is not None:
             lib.sf_process_release(self._handle)
         self._read_stack()
+        if self.pid is not None:
+            _unjoined.pop(self.pid, None)
         self._handle = self.pid = None
         if self.state is State.RUNNING:
             self.state = State.NEW

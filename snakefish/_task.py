@@ -12,6 +12,7 @@ from snakefish._errors import ChildDiedError
 class Task(NamedTuple):
     """The work, and how it is to be done."""
 
+    name: str  # for messages
     apply: Callable[[Sequence[Any]], Iterable[Any]]
     items: Sequence[Any]
     concurrency: int

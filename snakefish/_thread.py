@@ -15,9 +15,11 @@ from snakefish._child import capture
 from snakefish._clock import NOW, deadline_after
 from snakefish._errors import WaitTimeoutError
 from snakefish._job import Job
-from snakefish._merging import Extract, Merge, merging
+from snakefish._merging import Extract, Merge
 from snakefish._process import STARTED
 from snakefish._resource import Resource
+from snakefish._returns import returns
+from snakefish._sharing import OnError, Share
 
 _numbers = itertools.count(1)
 
@@ -54,6 +56,24 @@ class Thread(Resource):
     >>> found
     ['treasure']
 
+    *share* says it without functions: which variables come back, and by which of the
+    `merges`. What tasks do to a variable is then done again here, at the join, so
+    that the order of the joins is the order in which it seems to have happened:
+
+    >>> from snakefish import merges
+    >>> with Thread(search, share={"found": merges.append}) as thread:
+    ...     thread.start()
+    ...     thread.join()
+    >>> found
+    ['treasure', 'treasure']
+
+    It is a dict of names and merges; or names alone, a list or a string, for the default
+    merge of each value. A name is that of a closure variable or a global of *f*, or
+    `"Class.attribute"`, or `"package.module:name"`. What `shares` declares on *f* is
+    shared as well; *share* wins, name by name. A child is merged whole or not at all.
+    When *f* raises, *on_error* decides: `"sequential"` brings back what it had done until
+    then, `"drop"` and `"rollback"` nothing.
+
     *args* and *kwargs* are passed to *f*; *name* is for messages. A child that
     is no longer referred to is killed and reaped, so keep the object, as with
     the tasks of asyncio; better, use `with`, which disposes at the end. Only the
@@ -61,7 +81,10 @@ class Thread(Resource):
 
     Raises:
         TypeError: *f* is not callable or does not take these arguments, or one
-            of *extract* and *merge* is missing or not callable.
+            of *extract* and *merge* is missing or not callable, or *share* is no
+            declaration, or a value is not for its merge.
+        NameError: A variable to share does not exist.
+        ValueError: *on_error* is none of the three.
     """
 
     def __init__(
@@ -73,9 +96,12 @@ class Thread(Resource):
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         name: str | None = None,
+        share: Share = None,
+        on_error: OnError = "sequential",
     ) -> None:
         self._call: Any = bound_call(f, args, kwargs)
-        plan = merging(f, extract, merge, sys._getframe(1).f_globals)
+        caller = sys._getframe(1).f_globals
+        plan = returns(f, extract, merge, share, on_error, caller)
         self._job = Job(name or f"Thread-{next(_numbers)}", plan)
 
     def start(self) -> None:
@@ -84,6 +110,7 @@ class Thread(Resource):
         Raises:
             RuntimeError: It was started before, or the fork failed; after a
                 failed fork it can be started again.
+            TypeError: A shared variable holds what its merge cannot copy.
             ForkSafetyWarning: Other threads run, and warnings are errors; it can
                 be started again.
         """
@@ -92,7 +119,8 @@ class Thread(Resource):
     def join(self, timeout: float | None = None) -> None:
         """Wait until the child has ended, then merge.
 
-        Merging happens once; to join again does nothing.
+        Merging happens once; to join again does nothing. A LostWriteWarning names
+        variables that the child changed and that are not shared.
 
         >>> with Thread(lambda: None, name="idler") as thread:
         ...     thread.join()
@@ -105,10 +133,15 @@ class Thread(Resource):
                 handler wants to wait for the join that it interrupts.
             TimeoutError: It runs for more than *timeout* seconds; it can be
                 joined again.
-            Whatever *extract* raised or *merge* raises. It counts as joined then.
+            MergeConflict: The child and others changed the same of a shared variable.
+            TypeError: What the child did to a shared variable is not what its merge is
+                for, or cannot be pickled.
+            Whatever *extract* raised or *merge* raises. It counts as joined then, and
+            after the two above: nothing of the child is shared.
         """
         if not self._job.join(deadline_after(timeout)):
             raise WaitTimeoutError(f"{self._job.process} has not ended within {timeout} seconds")
+        self._job.warn_of_lost()
 
     def try_join(self) -> bool:
         """Join if the child has ended; return whether it is joined.
@@ -116,7 +149,9 @@ class Thread(Resource):
         Raises:
             The same as `join`, but no TimeoutError.
         """
-        return self._job.join(NOW)
+        joined = self._job.join(NOW)
+        self._job.warn_of_lost()
+        return joined
 
     def is_alive(self) -> bool:
         """Return whether the child was started and has not ended, joined or not.

@@ -22,8 +22,9 @@ from snakefish._clock import FOREVER, NOW, has_passed, monotonic_ns
 from snakefish._codec import Received, decode, encode
 from snakefish._counter import Counter
 from snakefish._errors import ChannelEndError, ChildDiedError, WaitTimeoutError
-from snakefish._outcome import RAISED, Outcome, exception_of, raised
-from snakefish._process import ChildProcess
+from snakefish._lost_writes import LostWrite, Watch, abandoned, warn_of
+from snakefish._outcome import RAISED, SHARED, Outcome, exception_of, raised
+from snakefish._process import ChildProcess, abandon_unjoined, begin_account
 from snakefish._queue import MessageQueue
 from snakefish._task import Task, presentable
 
@@ -34,7 +35,7 @@ _FAILURE = struct.Struct("<qq")
 _MISSING = object()
 
 
-def run(task: Task) -> list[Any]:
+def run(task: Task, watch: Watch | None) -> list[Any]:
     """Return the results of a *task*, in the order of its items.
 
     Raises:
@@ -43,7 +44,7 @@ def run(task: Task) -> list[Any]:
         WaitTimeoutError: The deadline came first.
         StartError: A worker could not be forked.
     """
-    crew = _Crew(task)
+    crew = _Crew(task, watch)
     try:
         crew.start()
         return crew.results()
@@ -54,9 +55,11 @@ def run(task: Task) -> list[Any]:
 class _Crew:
     """The workers of one call, and what they have delivered."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, watch: Watch | None) -> None:
         count = len(task.items)
         self._task = task
+        self._watch = watch
+        self._lost: list[LostWrite] = []
         self._counter = Counter(count, task.concurrency)
         self._queue = MessageQueue(_CAPACITY, shrink=True, bound=True)
         self._workers: list[ChildProcess] = []
@@ -71,6 +74,8 @@ class _Crew:
 
     def start(self) -> None:
         """Fork the workers."""
+        if self._watch is not None:
+            self._watch.prepare()
         for number in range(self._task.concurrency):
             worker = ChildProcess(f"map worker {number + 1}")
             self._workers.append(worker)
@@ -93,6 +98,8 @@ class _Crew:
         for worker in self._workers:
             if not worker.wait(self._task.deadline):
                 raise WaitTimeoutError(f"{worker} had not ended in time")
+        self._take_rest()
+        warn_of(self._task.name, self._lost)
         return self._results
 
     def dismiss(self) -> None:
@@ -119,6 +126,9 @@ class _Crew:
             self._excused.add(number)
             if index < self._limit:
                 self._stop_at(index, data[_FAILURE.size :])
+            return
+        if tag & SHARED:
+            self._lost += decode(tag, data)
             return
         first, values = decode(tag, data)
         self._results[first : first + len(values)] = values
@@ -158,12 +168,26 @@ class _Crew:
     # ------------------------------------------------------------- in a worker
 
     def _work(self, number: int) -> int:
+        """Do items until there are no more, then say what of it will be lost."""
+        begin_account()
+        if self._watch is not None:
+            self._watch.begin()
+        self._do_items(number)
+        lost = abandoned(abandon_unjoined())
+        if self._watch is not None:
+            lost += self._watch.lost()
+        if lost:
+            tag, data = encode(lost)
+            self._queue.send(tag | SHARED, data, FOREVER)
+        return 0
+
+    def _do_items(self, number: int) -> None:
         want = self._task.chunksize or 1
         while True:
             began = monotonic_ns()
             taken = self._counter.take(number, want)
             if not taken or not self._do(number, taken):
-                return 0
+                return
             if not self._task.chunksize:
                 want = self._wanted(len(taken), monotonic_ns() - began)
 

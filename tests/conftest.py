@@ -105,6 +105,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Tests fork with threads on purpose, those of faulthandler's timer among them. CPython
     # warns of that from 3.12 on, where multiprocessing or a test calls os.fork.
     config.addinivalue_line("filterwarnings", "ignore::snakefish.ForkSafetyWarning")
+    # Many children change variables to show that nobody sees it.
+    config.addinivalue_line("filterwarnings", "ignore::snakefish.LostWriteWarning")
     config.addinivalue_line("filterwarnings", "ignore:.*multi-threaded:DeprecationWarning")
     hear_all_signals()
     faulthandler.register(signal.SIGQUIT, file=_stderr, all_threads=True)

@@ -30,6 +30,7 @@ PREAMBLE = """\
 import os, select, signal, sys, warnings
 import snakefish
 warnings.filterwarnings("ignore", category=snakefish.ForkSafetyWarning)
+warnings.filterwarnings("ignore", category=snakefish.LostWriteWarning)
 from snakefish import Channel, Generator, Thread
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -17,6 +18,10 @@ NAMES = {
     "Thread",
     "map",
     "starmap",
+    "shares",
+    "merges",
+    "MergeConflict",
+    "LostWriteWarning",
     "get_timestamp",
     "get_timestamp_serialized",
     "timestamp_to_ns",
@@ -43,6 +48,15 @@ class TestNames:
         """Whatever can be called has a docstring."""
         for name in set(snakefish.__all__) - {"__version__"}:
             assert getattr(snakefish, name).__doc__, name
+
+    def test_every_package_is_shipped(self) -> None:
+        """What has an __init__ is among the packages that are installed."""
+        text = (ROOT / "pyproject.toml").read_text("utf-8")
+        [listed] = re.findall(r"^packages = (\[.*snakefish.merges.*\])$", text, re.MULTILINE)
+        found = (
+            path.parent.relative_to(ROOT) for path in (ROOT / "snakefish").rglob("__init__.py")
+        )
+        assert sorted(json.loads(listed)) == sorted(".".join(path.parts) for path in found)
 
     def test_types_are_shipped(self) -> None:
         """The package is marked as typed."""

@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: MIT
+"""What a child changed and nobody will see is warned of, with the line that would keep it."""
+
+from __future__ import annotations
+
+import types
+import warnings
+from collections import Counter, defaultdict, deque
+from typing import TYPE_CHECKING, Any, Callable
+
+import pytest
+from scenario import output_of
+
+import snakefish
+from snakefish import Generator, LostWriteWarning, Thread, merges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+number = 0
+ratio = 0
+best: Any = None
+items: list[Any] = []
+alias = items
+counts: Counter[str] = Counter()
+index: defaultdict[str, list[int]] = defaultdict(list)
+memo: dict[Any, Any] = {}
+seen: set[int] = set()
+queue: deque[int] = deque()
+big = [0] * 10
+
+
+@pytest.fixture(autouse=True)
+def reset_before() -> None:
+    global number, ratio, best
+    number, ratio, best = 0, 0, None
+    for container in (items, counts, index, memo, seen, queue):
+        container.clear()
+
+
+def told(call: Callable[[], object]) -> list[str]:
+    """The LostWriteWarnings that a call gives."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [str(one.message) for one in caught if one.category is LostWriteWarning]
+
+
+def joined(function: Callable[[], object], **how: Any) -> None:
+    with Thread(function, **how) as thread:
+        thread.start()
+        thread.join()
+
+
+def change_all(item: int = 1) -> None:
+    global number, ratio, best
+    number += item
+    ratio += 0.5
+    best = item
+    items.append(item)
+    counts["a"] += 1
+    index["a"].append(1)
+    memo[item] = item
+    seen.add(item)
+    queue.append(item)
+
+
+LINE = (
+    "share={'alias': merges.append, 'best': merges.once, 'counts': merges.count, "
+    "'index': merges.mapping(merges.append), "
+    "'items': merges.append, 'memo': merges.insert, 'number': merges.add, "
+    "'queue': merges.once, 'ratio': merges.total, 'seen': merges.union}"
+)
+
+
+class TestWhatIsTold:
+    """The text of the warning."""
+
+    def test_names_each_variable_and_what_became_of_it(self) -> None:
+        """Assigned, grown, shrunk."""
+        big_enough = [1, 2, 3]
+
+        def change() -> None:
+            global number
+            number = 7
+            items.extend("abc")
+            big_enough.pop()
+
+        [text] = told(lambda: joined(change, name="changer"))
+        assert text.startswith("changer changed variables in a child process")
+        assert "big_enough (shrank by 1), items (grew by 3), number (was assigned to)" in text
+
+    def test_has_the_line_to_copy(self) -> None:
+        """The default merge of each value, as an argument for the call."""
+        [text] = told(lambda: joined(change_all))
+        assert LINE in text
+
+    def test_the_line_works(self) -> None:
+        """What it says is Python, and what it shares comes back and is warned of no more."""
+        [text] = told(lambda: joined(change_all))
+        line = text[text.index("share={") + len("share=") : text.index("};") + 1]
+        share = eval(line, {"merges": merges})
+        del share["queue"]
+        assert told(lambda: joined(change_all, share={**share, "queue": merges.append})) == []
+        assert (number, ratio, best, items, memo) == (1, 0.5, 1, [1], {1: 1})
+        assert (counts, index, seen, list(queue)) == ({"a": 1}, {"a": [1]}, {1}, [1])
+
+    def test_points_at_the_line_of_the_user(self) -> None:
+        """The warning is given for where the call stands."""
+        with pytest.warns(LostWriteWarning) as caught:
+            snakefish.map(change_all, range(2))
+        assert {one.filename for one in caught} == {__file__}
+
+    def test_new_variables_are_told_without_a_line(self) -> None:
+        """What is not there before the call cannot be shared."""
+        try:
+            [text] = told(lambda: joined(lambda: globals().update(brand_new=1)))
+        finally:
+            globals().pop("brand_new", None)
+        assert "brand_new (is new)" in text
+        assert "give them a value before the call" in text
+        assert "share={" not in text
+
+    def test_is_an_error_if_the_filter_says_so(self) -> None:
+        """The join has happened by then."""
+        with Thread(change_all) as thread:
+            thread.start()
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", LostWriteWarning)
+                with pytest.raises(LostWriteWarning):
+                    thread.join()
+            assert thread.get_exit_status() == 0
+
+
+class TestOnce:
+    """One warning a call, whatever the number of children."""
+
+    @pytest.mark.parametrize("how", [{}, {"share": {"number": merges.add}}])
+    def test_of_map(self, how: dict[str, Any]) -> None:
+        """By workers, and by jobs."""
+        assert len(told(lambda: snakefish.map(change_all, range(8), 4, 1, **how))) == 1
+
+    def test_of_starmap(self) -> None:
+        """It is called by its name and its function's."""
+        [text] = told(lambda: snakefish.starmap(lambda a: items.append(a), [(1,), (2,)]))
+        assert text.startswith("starmap(<lambda>) changed")
+
+    def test_of_a_thread_joined_twice(self) -> None:
+        """The second join says nothing."""
+
+        def call() -> None:
+            with Thread(change_all) as thread:
+                thread.start()
+                thread.join()
+                thread.join()
+                thread.try_join()
+
+        assert len(told(call)) == 1
+
+    def test_of_a_generator(self) -> None:
+        """At its join."""
+
+        def numbers() -> Iterator[int]:
+            items.append(1)
+            yield 1
+
+        def call() -> None:
+            with Generator(numbers) as generator:
+                generator.start()
+                list(generator)
+                generator.join()
+
+        [text] = told(call)
+        assert "items (grew by 1)" in text
+
+    def test_each_call_is_told(self) -> None:
+        """Two calls, two warnings, if the filter lets them through."""
+
+        def call() -> None:
+            joined(change_all)
+            joined(change_all)
+
+        assert len(told(call)) == 2
+
+    def test_by_default_python_shows_it_once_a_line(self) -> None:
+        """It goes to stderr, as warnings do."""
+        lines = output_of(
+            """
+            import io
+            sys.stderr = io.StringIO()
+            warnings.resetwarnings()
+            n = 0
+            def f(i):
+                global n
+                n += i
+            for _ in range(3):
+                snakefish.map(f, [1, 2])
+            say(sys.stderr.getvalue().count("LostWriteWarning"))
+            """
+        )
+        assert lines == ["1"]
+
+
+class TestSilence:
+    """What is not told."""
+
+    def test_nothing_changed(self) -> None:
+        """Reading is no write, and neither is an assignment of the same object."""
+
+        def read() -> Any:
+            global best
+            best = best
+            return number, items, memo.get(1), len(big)
+
+        assert told(lambda: joined(read)) == []
+
+    def test_what_is_shared(self) -> None:
+        """By whatever merge."""
+        share = "number ratio best items counts index memo seen queue"
+        how: dict[str, Any] = {"ratio": merges.total, "queue": merges.append}
+        both = {**{name: merges.default_for(globals()[name]) for name in share.split()}, **how}
+        assert told(lambda: joined(change_all, share=both)) == []
+
+    @pytest.mark.parametrize("concurrency", [1, 2])
+    def test_what_is_private(self, concurrency: int) -> None:
+        """It is not merged, and not told."""
+        names = ["number", "ratio", "best", "items", "counts", "index", "memo", "seen", "queue"]
+        share = dict.fromkeys(names, merges.private)
+        assert told(lambda: snakefish.map(change_all, range(4), concurrency, share=share)) == []
+        assert (number, items) == (0, [])
+
+    def test_what_the_filter_turns_off(self) -> None:
+        """By category."""
+
+        def call() -> None:
+            warnings.simplefilter("ignore", LostWriteWarning)
+            joined(change_all)
+
+        assert told(call) == []
+
+    def test_an_alias_of_what_is_shared(self) -> None:
+        """The object comes back, by whatever name the task has changed it."""
+        assert told(lambda: joined(lambda: alias.append(1), share={"items": merges.append})) == []
+        assert alias == [1]
+
+    def test_an_alias_of_an_object_that_a_view_replaced(self) -> None:
+        """That one is lost indeed: the task has changed another object than the shared one."""
+        share = {"items": merges.fresh(list, lambda mine, theirs: mine + theirs)}
+        [text] = told(lambda: joined(lambda: alias.append(1), share=share))
+        assert "alias (grew by 1)" in text
+        assert items == []
+
+    def test_extract_and_merge(self) -> None:
+        """Who merges by hand decides by hand."""
+        how = {"extract": lambda its: {}, "merge": lambda ours, extracted: None}
+        assert told(lambda: joined(change_all, **how)) == []
+        assert told(lambda: snakefish.map(change_all, range(2), **how)) == []
+
+    def test_definitions_and_names_of_pythons_own(self) -> None:
+        """An import, a function made at first use, a registry of warnings."""
+
+        def define() -> None:
+            global lazy_module, lazy_function
+            import json as lazy_module
+
+            lazy_function = lambda: lazy_module  # noqa: E731
+            globals().setdefault("__warningregistry__", {})[1] = 2
+
+        globals().setdefault("__warningregistry__", {})
+        assert told(lambda: joined(define)) == []
+
+    def test_functions_of_installed_modules(self) -> None:
+        """What libraries keep for themselves is no loss."""
+        library = types.ModuleType("library")
+        library.__file__ = "/somewhere/site-packages/library.py"
+        exec("cache = []\ndef f(n): cache.append(n)", library.__dict__)
+        assert told(lambda: snakefish.map(library.f, range(3))) == []
+
+    def test_values_that_behave_oddly(self) -> None:
+        """A class of its own mind, a length that raises, a factory that raises."""
+
+        class Proxy:
+            @property
+            def __class__(self) -> type:  # type: ignore[override]
+                raise RuntimeError("there is nothing behind it")
+
+        class Endless(list):  # type: ignore[type-arg]
+            def __len__(self) -> int:
+                raise OverflowError
+
+        def angry() -> None:
+            raise ArithmeticError
+
+        proxy, endless, factory = Proxy(), Endless(), defaultdict(angry)
+
+        def touch() -> Any:
+            endless.append(1)
+            factory["x"] = None
+            return proxy and 5
+
+        [text] = told(lambda: joined(touch))
+        assert "factory (grew by 1)" in text
+        assert "'factory': merges.once" in text
+
+    def test_what_is_not_found(self) -> None:
+        """An element replaced, an attribute set: neither identity nor length tells."""
+
+        def change() -> None:
+            big[0] = 5
+
+        assert told(lambda: joined(change)) == []
+
+    def test_a_task_that_fails_is_told_as_well(self) -> None:
+        """What it had changed until then is lost too."""
+
+        def fail() -> None:
+            items.append(1)
+            raise ValueError
+
+        assert len(told(lambda: joined(fail))) == 1
+
+    def test_what_the_parent_changes_meanwhile_is_none_of_it(self) -> None:
+        """Only children are watched."""
+
+        def call() -> None:
+            with Thread(int) as thread:
+                thread.start()
+                items.append(1)
+                thread.join()
+
+        assert told(call) == []
+
+
+class TestClosures:
+    """Variables of enclosing functions."""
+
+    def test_are_watched(self) -> None:
+        """Assigned and grown ones."""
+        total, found = 0, []
+
+        def add() -> None:
+            nonlocal total
+            total += 1
+            found.append(total)
+
+        [text] = told(lambda: joined(add))
+        assert "found (grew by 1), total (was assigned to)" in text
+        assert "share={'found': merges.append, 'total': merges.add}" in text
+
+    def test_that_are_shared_are_not_told(self) -> None:
+        """A cell is known by itself, not by its name."""
+        total = 0
+
+        def add() -> None:
+            nonlocal total
+            total += 1
+
+        assert told(lambda: joined(add, share="total")) == []
+        assert total == 1
