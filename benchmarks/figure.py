@@ -20,8 +20,8 @@ list with one Figure for each of its cases. It is found by having that function:
 A runner does the work once, asserts that the result is right, and returns what it measured of
 itself: one number, or a list of samples of which the median counts and the distribution is kept.
 It lives in a process of its own for all of its turns, so what must not be measured can be made in
-the first turn and kept. A peer is imported inside its runner and nowhere else: ImportError is "not
-installed", and any other exception is told in the table by its last line.
+the first turn and kept. A peer is imported inside its runner and nowhere else: a module that is
+not found is "not installed", and any other exception is told in the table by its last line.
 """
 
 from __future__ import annotations

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""Rounds in which everybody takes a turn, in an order that is shuffled anew each time.
+
+A machine is not the same from one second to the next; who is measured in the same round had the
+same machine. So ratios are made of pairs of one round, and only then medians are taken.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from benchmarks.measured import Row
+from benchmarks.runner_process import RunnerError, RunnerProcess, end_orphans
+
+if TYPE_CHECKING:
+    from benchmarks.discovery import Place
+    from benchmarks.figure import Scale
+
+IMPATIENCE = 5
+"""So many times the seconds of the scale, and even the fewest rounds are too many."""
+
+Round = dict[str, list[float]]
+
+
+def measure(place: Place) -> Row:
+    """Measure a figure; who fails is ended at once, and has no turns."""
+    figure = place.figure()
+    failures: dict[str, str] = {}
+    with _processes(place, list(figure.runners), failures) as processes:
+        if place.scale.warms_up and figure.warms_up:
+            _round(processes, failures, random.Random(0))
+        rounds = _rounds(processes, failures, place.scale)
+    turns = {name: [one[name] for one in rounds] for name in figure.runners if name not in failures}
+    return Row.of(figure, turns, failures)
+
+
+@contextmanager
+def _processes(
+    place: Place, names: list[str], failures: dict[str, str]
+) -> Iterator[dict[str, RunnerProcess]]:
+    processes: dict[str, RunnerProcess] = {}
+    try:
+        for name in names:
+            processes[name] = RunnerProcess(place, name)
+        yield processes
+    finally:
+        for process in processes.values():
+            process.end()
+        end_orphans()
+
+
+def _rounds(
+    processes: dict[str, RunnerProcess], failures: dict[str, str], scale: Scale
+) -> list[Round]:
+    rounds: list[Round] = []
+    began = time.monotonic()
+    while processes:
+        rounds.append(_round(processes, failures, random.Random(len(rounds))))
+        elapsed = time.monotonic() - began
+        if len(rounds) >= scale.most or elapsed > IMPATIENCE * scale.seconds:
+            break
+        if len(rounds) >= scale.fewest and elapsed > scale.seconds:
+            break
+    return rounds
+
+
+def _round(
+    processes: dict[str, RunnerProcess], failures: dict[str, str], dice: random.Random
+) -> Round:
+    order = list(processes)
+    dice.shuffle(order)
+    turns: Round = {}
+    for name in order:
+        try:
+            turns[name] = processes[name].turn()
+        except RunnerError as failed:
+            failures[name] = str(failed)
+            processes.pop(name).end()
+    return turns

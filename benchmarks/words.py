@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""Numbers, ratios and aims in words: the same on the terminal and in a page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.figure import LIMIT, OURS
+
+if TYPE_CHECKING:
+    from benchmarks.figure import Aim, Unit
+    from benchmarks.measured import Row, Spread
+
+SMALL = {"s": ("ns", "us", "ms", "s")}
+LARGE = ("", "k", "M", "G", "T")
+
+
+def amount(number: float, unit: Unit) -> str:
+    """Three digits and a unit.
+
+    >>> from benchmarks.figure import BYTES_PER_SECOND, PER_SECOND, SECONDS, TIMES
+    >>> amount(0.00198, SECONDS), amount(25.0, SECONDS), amount(0.0, SECONDS)
+    ('1.98 ms', '25.0 s', '0 s')
+    >>> amount(674_000, PER_SECOND), amount(2.2e10, BYTES_PER_SECOND), amount(1.84, TIMES)
+    ('674 k/s', '22.0 GB/s', '1.84x')
+    """
+    if number == 0:
+        return f"0 {unit.symbol}"
+    if unit.symbol == "x":
+        return f"{_three_digits(number)}x"
+    if unit.symbol == "s":
+        return _scaled(number * 1e9, SMALL["s"])
+    return _scaled(number, tuple(prefix + unit.symbol for prefix in LARGE))
+
+
+def _scaled(number: float, symbols: tuple[str, ...]) -> str:
+    step = 0
+    while abs(number) >= 999.5 and step < len(symbols) - 1:
+        number, step = number / 1000, step + 1
+    return f"{_three_digits(number)} {symbols[step]}"
+
+
+def _three_digits(number: float) -> str:
+    """As many decimals as make three digits, and all digits before the point."""
+    size = abs(number)
+    if size < 0.0995:
+        return f"{number:.2g}"
+    return f"{number:,.{0 if size >= 99.95 else 1 if size >= 9.995 else 2}f}"
+
+
+def ratio(spread: Spread) -> str:
+    return f"{_three_digits(spread.median)}x ({_range(spread)})"
+
+
+def _range(spread: Spread) -> str:
+    return f"{_three_digits(spread.least)} to {_three_digits(spread.most)}"
+
+
+def ours(row: Row) -> str:
+    """What we measured, or why not."""
+    if OURS in row.failures:
+        return row.failures[OURS]
+    if OURS not in row.turns:
+        return "not measured"
+    text = amount(row.spread(OURS).median, row.unit)
+    if OURS not in row.percentiles:
+        return text
+    p99, longest = row.percentiles[OURS][99], row.percentiles[OURS][100]
+    return f"{text}; 99 %: {amount(p99, row.unit)}; longest: {amount(longest, row.unit)}"
+
+
+def against(row: Row, name: str) -> str:
+    """Ours divided by theirs, or why there is no such number."""
+    if name in row.failures:
+        return row.failures[name]
+    if OURS not in row.turns or not row.turns.get(name):
+        return "not measured"
+    return ratio(row.ratio(name))
+
+
+def peers(row: Row) -> list[str]:
+    """A line for each of the peers; one that says so if there are none."""
+    return [f"{name}: {against(row, name)}" for name in row.peers()] or ["none"]
+
+
+def limit(row: Row) -> str:
+    return against(row, LIMIT) if LIMIT in row.names else "none"
+
+
+def aim(aim: Aim, unit: Unit) -> str:
+    """Say what is aimed at.
+
+    >>> from benchmarks.figure import Aim, SECONDS
+    >>> aim(Aim("Pipe", at_most=0.25), SECONDS), aim(Aim(at_most=0.005, quantile=0.99), SECONDS)
+    ('at most 0.25x Pipe', '99 %: at most 5.00 ms')
+    """
+
+    def bound(number: float) -> str:
+        return f"{number:g}x {aim.against}" if aim.against else amount(number, unit)
+
+    bounds = [
+        f"{word} {bound(number)}"
+        for word, number in (("at least", aim.at_least), ("at most", aim.at_most))
+        if number is not None
+    ]
+    return ("" if aim.quantile is None else f"{aim.quantile:.0%}: ".replace("%", " %")) + (
+        ", ".join(bounds)
+    )
+
+
+def verdict(row: Row, aim: Aim) -> str:
+    reached = row.reached(aim)
+    return "not known" if reached is None else "yes" if reached else "no"
+
+
+def better(unit: Unit) -> str:
+    return "more is better" if unit.more_is_better else "less is better"
