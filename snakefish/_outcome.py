@@ -6,7 +6,8 @@ Bits of the message's tag that the codec leaves to others say which:
     RAISED      an exception, not a value
     EXTRACTED   it is about extract, not about the function itself
     END         a generator's last message
-    SHARED      what became of shared variables, and of others
+    SHARED      what became of shared variables, and of others; among the messages of
+                jobs and workers, where there is no END
 
 An exception travels as a pickle of four things: its class's name, its last
 line, the text of its whole traceback, and its own pickle, which was tried for
@@ -27,7 +28,7 @@ from snakefish._errors import RemoteError, RemoteTraceback
 RAISED = 0x10
 EXTRACTED = 0x20
 END = 0x40
-SHARED = 0x80
+SHARED = END
 
 # Address space for the last words of a process that has none left: no memory, as nobody touches it.
 _reserve = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import random
 import re
 import select
@@ -102,6 +103,11 @@ class TestMap:
         """Nothing to map is [], with any numbers."""
         assert snakefish.map(square, [], **way) == []
         assert snakefish.map(square, iter(()), concurrency=3, chunksize=2, **way) == []
+
+    def test_results_may_hold_buffers_that_pickle_hands_over(self, way: Any) -> None:
+        """What pickles out of band, as arrays do, is a result like any other."""
+        results = snakefish.map(lambda n: pickle.PickleBuffer(bytes([n]) * 9), range(4), **way)
+        assert [bytes(result) for result in results] == [bytes([n]) * 9 for n in range(4)]
 
     def test_runs_in_children(self, way: Any) -> None:
         """f runs in other processes than this one."""

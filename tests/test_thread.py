@@ -788,6 +788,11 @@ class TestGetResult:
         assert result == value
         assert type(result) is type(value)
 
+    def test_may_hold_buffers_that_pickle_hands_over(self) -> None:
+        """What pickles out of band, as arrays do, is a result like any other."""
+        result = result_of(lambda: [pickle.PickleBuffer(b"\1" * 100_000), 2])
+        assert (bytes(result[0]), result[1]) == (b"\1" * 100_000, 2)
+
     def test_is_the_same_every_time(self) -> None:
         """Asked twice, it answers twice."""
         with joined(lambda: [1, 2]) as thread:
