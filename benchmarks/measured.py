@@ -91,7 +91,7 @@ class Row:
 
     def measured(self, aim: Aim) -> float | None:
         """Return the number that an aim is about, None if there is none."""
-        if OURS not in self.turns or (aim.against and aim.against not in self.turns):
+        if not all(self.turns.get(name) for name in (OURS, aim.against or OURS)):
             return None
         if aim.against:
             return self.ratio(aim.against).median

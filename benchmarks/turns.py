@@ -31,9 +31,8 @@ def measure(place: Place) -> Row:
     figure = place.figure()
     failures: dict[str, str] = {}
     with _processes(place, list(figure.runners), failures) as processes:
-        if place.scale.warms_up and figure.warms_up:
-            _round(processes, failures, random.Random(0))
-        rounds = _rounds(processes, failures, place.scale)
+        warm = not (place.scale.warms_up and figure.warms_up)
+        rounds = _rounds(processes, failures, place.scale, warm)
     turns = {name: [one[name] for one in rounds] for name in figure.runners if name not in failures}
     return Row.of(figure, turns, failures)
 
@@ -54,18 +53,25 @@ def _processes(
 
 
 def _rounds(
-    processes: dict[str, RunnerProcess], failures: dict[str, str], scale: Scale
+    processes: dict[str, RunnerProcess], failures: dict[str, str], scale: Scale, warm: bool
 ) -> list[Round]:
+    """Return the rounds; the one that warms up is among them if no time is left for others."""
     rounds: list[Round] = []
     began = time.monotonic()
     while processes:
         rounds.append(_round(processes, failures, random.Random(len(rounds))))
         elapsed = time.monotonic() - began
-        if len(rounds) >= scale.most or elapsed > IMPATIENCE * scale.seconds:
+        if _is_enough(len(rounds), elapsed, scale):
             break
-        if len(rounds) >= scale.fewest and elapsed > scale.seconds:
-            break
+        if not warm:
+            warm, rounds, began = True, [], time.monotonic()
     return rounds
+
+
+def _is_enough(count: int, elapsed: float, scale: Scale) -> bool:
+    if count >= scale.most or elapsed > IMPATIENCE * scale.seconds:
+        return True
+    return count >= scale.fewest and elapsed > scale.seconds
 
 
 def _round(

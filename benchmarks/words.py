@@ -60,7 +60,7 @@ def ours(row: Row) -> str:
     """What we measured, or why not."""
     if OURS in row.failures:
         return row.failures[OURS]
-    if OURS not in row.turns:
+    if not row.turns.get(OURS):
         return "not measured"
     text = amount(row.spread(OURS).median, row.unit)
     if OURS not in row.percentiles:
@@ -70,12 +70,15 @@ def ours(row: Row) -> str:
 
 
 def against(row: Row, name: str) -> str:
-    """Ours divided by theirs, or why there is no such number."""
+    """Ours divided by theirs, and theirs; or why there is no such number."""
     if name in row.failures:
         return row.failures[name]
-    if OURS not in row.turns or not row.turns.get(name):
+    if not row.turns.get(name):
         return "not measured"
-    return ratio(row.ratio(name))
+    theirs = amount(row.spread(name).median, row.unit)
+    if not row.turns.get(OURS) or row.spread(name).least <= 0:
+        return theirs
+    return f"{ratio(row.ratio(name))} of {theirs}"
 
 
 def peers(row: Row) -> list[str]:
