@@ -25,7 +25,8 @@ C_WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wcast-qual -Wwrite
     -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wno-string-conversion -Werror
 
 .PHONY: help run run-cpython run-pypy test test-c test-py test-cpython test-pypy sanitize soak soak-c \
-    soak-cpython soak-pypy fuzz coverage faults bench bench-cpython bench-pypy lint format clean
+    soak-cpython soak-pypy fuzz coverage faults bench bench-cpython bench-pypy bench-page lint format \
+    clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -64,6 +65,10 @@ help: ## list the targets
 	$*/bin/pip install -q -e '.[test]'
 	@touch $@
 
+%/.bench-tools: pyproject.toml | %/.installed
+	$*/bin/pip install -q -e '.[bench]'
+	@touch $@
+
 .venv/.lint-tools: pyproject.toml | .venv/.installed
 	.venv/bin/pip install -q -e '.[lint]'
 	@touch $@
@@ -75,6 +80,7 @@ endef
 else
 PYPY_INSTALLED := .venv-pypy/.installed
 PYPY_TEST_TOOLS := .venv-pypy/.test-tools
+PYPY_BENCH_TOOLS := .venv-pypy/.bench-tools
 endif
 
 # --------------------------------------------------------------- the main job
@@ -199,15 +205,23 @@ faults: .venv/.peers $(PYPY_INSTALLED) ## every fault, on CPython, PyPy and the 
 
 # ----------------------------------------------------------------- benchmarks
 
-bench: bench-cpython bench-pypy ## ours, the peers and the limit, side by side, on CPython and PyPy
+# FIGURES are ids or files, such as "B1 memory"; FULL=1 is careful and takes hours. What fails is a
+# cell of the page, and all else is measured; only at the end it is an error.
+RESULTS := benchmarks/results
+measure = $(1)/bin/python -m benchmarks $(FIGURES) $(if $(FULL),--full) --json $(RESULTS)/$(2).json
 
-bench-cpython: .venv/.installed
-	@.venv/bin/python benchmarks/quick.py
-	@.venv/bin/python benchmarks/deaths.py
+bench: bench-cpython bench-pypy ## ours, the peers and the limit, in turns: writes BENCHMARKS.md
+	@$(MAKE) --no-print-directory bench-page
 
-bench-pypy: $(PYPY_INSTALLED)
-	$(if $(PYPY_INSTALLED),@.venv-pypy/bin/python benchmarks/quick.py,$(without_pypy))
-	$(if $(PYPY_INSTALLED),@.venv-pypy/bin/python benchmarks/deaths.py)
+bench-cpython: .venv/.bench-tools
+	-@$(call measure,.venv,cpython)
+
+bench-pypy: $(PYPY_BENCH_TOOLS)
+	$(if $(PYPY_INSTALLED),-@$(call measure,.venv-pypy,pypy),$(without_pypy))
+
+bench-page: .venv/.bench-tools
+	.venv/bin/python -m benchmarks.plots docs/plots $(RESULTS)/*.json
+	.venv/bin/python -m benchmarks.table BENCHMARKS.md $(RESULTS)/*.json
 
 # --------------------------------------------------------------- Python tests
 

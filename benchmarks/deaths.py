@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How soon a death, or a Ctrl-C, is known: p50, p99 and the longest of some hundred times each.
+"""Deaths: how soon a death, or a Ctrl-C, is known.
 
 Every time is taken between two processes, on the monotonic clock that all of them share. Who is
 about to kill or to die writes the moment into shared memory; who had waited looks at the clock
@@ -10,8 +10,8 @@ random moment and another process tries to send. If it cannot, the stopped one h
 then it is killed, and what is measured is from the SIGKILL to the end of the other's send. So every
 sample is of a lock that was really held.
 
-Nothing is asserted; the aims are for the 99th percentile on an idle machine. On PyPy set
-PYPY_GC_NURSERY=4M, as the Makefile does.
+There are neither peers, who do not notice most of this, nor a limit. The aims are for the 99th
+percentile on an idle machine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import ctypes
 import itertools
 import mmap
 import os
-import platform
 import random
 import select
 import signal
@@ -29,13 +28,13 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 import snakefish
+from benchmarks.figure import OURS, SECONDS, Aim, Figure, Scale
 from snakefish import Channel, Generator, Thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROUNDS = 300
-MS = 1e6  # nanoseconds in one
+MS, S = 1e6, 1e9  # nanoseconds in one
 
 now = time.monotonic_ns
 
@@ -45,25 +44,50 @@ moments = (ctypes.c_int64 * 4).from_buffer(shared)
 STRUCK, DONE, ASKED = range(3)
 
 
-def main() -> None:
-    interpreter = f"{platform.python_implementation()} {platform.python_version()}"
-    print(f"{interpreter}, {os.cpu_count()} CPUs\n")
-    print("| from | to | p50 | p99 | longest | n | aim |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    report("a child's SIGKILL", "`join()` returns", death_of_a_child, 5)
-    report("the SIGKILL of who holds a channel's lock", "another's send is done", lock_holder, 20)
-    report("the parent's SIGKILL", "4 children and a grandchild are dead", death_of_a_parent, 50)
-    for call, wait in interruptible().items():
-        report("SIGINT", f"`KeyboardInterrupt` out of `{call}`", lambda w=wait: interruption(w), 5)
+def figures(scale: Scale) -> list[Figure]:
+    count = scale.choose(tiny=2, quick=40)
+    waits = interruptible()
+    return [
+        figure("of a child", "from its SIGKILL to the end of join()", death_of_a_child, 5, count),
+        figure(
+            "of a lock holder",
+            "from the SIGKILL of who holds a channel's lock to the end of another's send",
+            lock_holder,
+            20,
+            count,
+        ),
+        figure(
+            "of the parent",
+            "from its SIGKILL to the death of 4 children and a grandchild",
+            death_of_a_parent,
+            50,
+            count,
+        ),
+        *(
+            figure(f"Ctrl-C in {call}", "from SIGINT to KeyboardInterrupt", wait, 5, count)
+            for call, wait in waits.items()
+        ),
+    ]
 
 
-def report(begin: str, end: str, measure: Callable[[], Any], aim_ms: int) -> None:
-    """Take ROUNDS samples, print a line of the table."""
-    with contextlib.closing(measure()) as samples:
-        times = sorted(sample / MS for sample in itertools.islice(samples, ROUNDS))
-    p50, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
-    cells = [f"{ms:.2f} ms" for ms in (p50, p99, times[-1])]
-    print(f"| {' | '.join([begin, end, *cells, str(len(times)), f'{aim_ms} ms'])} |", flush=True)
+def figure(
+    case: str, what: str, measure: Callable[[], Iterator[int]], aim_ms: int, count: int
+) -> Figure:
+    return Figure(
+        id="deaths",
+        case=case,
+        what=what,
+        unit=SECONDS,
+        runners={OURS: lambda: samples(measure, count)},
+        aims=[Aim(at_most=aim_ms / 1000, quantile=0.99)],
+        warms_up=False,
+    )
+
+
+def samples(measure: Callable[[], Iterator[int]], count: int) -> list[float]:
+    """Take so many samples; return them in seconds."""
+    with contextlib.closing(measure()) as taken:  # type: ignore[type-var]
+        return [sample / S for sample in itertools.islice(taken, count)]
 
 
 def for_ever() -> NoReturn:
@@ -212,7 +236,7 @@ def be_a_family(tell: int) -> None:
 # ------------------------------------------------------------------- interruptions
 
 
-def interruptible() -> dict[str, Callable[[], int]]:
+def interruptible() -> dict[str, Callable[[], Iterator[int]]]:
     """What blocks until the interruption comes; each returns how long that took to be noticed."""
 
     def join() -> int:
@@ -235,12 +259,13 @@ def interruptible() -> dict[str, Callable[[], int]]:
     def mapping() -> int:
         return notice(lambda: snakefish.map(lambda n: for_ever(), range(2), concurrency=2))
 
-    return {
+    waits = {
         "Thread.join()": join,
         "Channel.receive_pyobj()": receive,
         "Generator.next()": next_value,
         "map()": mapping,
     }
+    return {call: lambda wait=wait: interruption(wait) for call, wait in waits.items()}
 
 
 def notice(block: Callable[[], Any]) -> int:
@@ -277,7 +302,3 @@ def interruption(wait: Callable[[], int]) -> Iterator[int]:
     finally:
         os.kill(striker, signal.SIGKILL)
         os.waitpid(striker, 0)
-
-
-if __name__ == "__main__":
-    main()

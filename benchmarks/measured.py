@@ -95,7 +95,7 @@ class Row:
             return None
         if aim.against:
             return self.ratio(aim.against).median
-        if aim.quantile is not None:
+        if aim.quantile is not None and OURS in self.percentiles:
             return self.percentiles[OURS][round(aim.quantile * 100)]
         return self.spread(OURS).median
 

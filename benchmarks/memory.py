@@ -122,7 +122,9 @@ def after_a_burst(count: int) -> Figure:
             return growth(before)
 
     what = f"{count} messages of 1 MB, drained"
-    return figure("after a burst", what, {OURS: ours, "Queue": queue}, Aim(at_most=4 * MB))
+    return figure(
+        "after a burst", what, {OURS: ours, "Queue": queue}, Aim(at_most=count * MB // 20)
+    )
 
 
 def after_dispose(count: int) -> Figure:

@@ -99,7 +99,7 @@ def aim(aim: Aim, unit: Unit) -> str:
     """
 
     def bound(number: float) -> str:
-        return f"{number:g}x {aim.against}" if aim.against else amount(number, unit)
+        return f"{number:.3g}x {aim.against}" if aim.against else amount(number, unit)
 
     bounds = [
         f"{word} {bound(number)}"
