@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """A memo that grows in parallel: what a recursive function found out in a child helps the parent.
 
-extract hands back only what the child added: dicts keep their order, so that is everything
-behind the entries it inherited. What two children both found out is the same, and merges.
+Look at share=. merges.insert takes the new keys of each child; what two of them both found out is
+the same, and merges. Only how much was computed is not what the loop would count: a child
+cannot know what the others are finding out.
 """
 
-from itertools import islice
-
 import snakefish
+from snakefish import merges
 
 memo = {1: 0}
 computed = 0
@@ -21,22 +21,14 @@ def collatz_steps(n):
     return memo[n]
 
 
-def extract(child_globals):
-    return {"memo": dict(islice(child_globals["memo"].items(), inherited, None))}
-
-
-def merge(parent_globals, extracted):
-    parent_globals["memo"].update(extracted["memo"])
-
-
-inherited = len(memo)
-steps = snakefish.map(collatz_steps, range(1, 5001), extract, merge, concurrency=2, chunksize=1250)
+share = {"memo": merges.insert, "computed": merges.add}
+steps = snakefish.map(collatz_steps, range(1, 5001), share=share, chunksize=1250)
 print("the longest way to 1 below 5001:", max(steps), "steps, from", steps.index(max(steps)) + 1)
-print("computed in the parent:", computed, "- in the memo:", len(memo))
+print("in the memo:", len(memo), "- computed by the children:", computed)
 
+computed = 0
 again = [collatz_steps(n) for n in range(1, 5001)]
 print("the plain loop agrees:", again == steps, "- computed for it:", computed)
 
-inherited = len(memo)
-more = snakefish.map(collatz_steps, range(5001, 10001), extract, merge, concurrency=2)
-print("below 10001:", max(more), "steps - in the memo:", len(memo))
+more = snakefish.map(collatz_steps, range(5001, 10001), share="memo computed", chunksize=1250)
+print("below 10001:", max(more), "steps - in the memo:", len(memo), "- computed:", computed)
