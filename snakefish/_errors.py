@@ -124,6 +124,10 @@ class Conflict(NamedTuple):
         )
 
 
+# Two tasks that wrote to all of a buffer have a conflict for each of its elements.
+_MOST_TOLD = 5
+
+
 class MergeConflict(SnakefishError, RuntimeError):  # noqa: N818 - the word for it
     """What a task did to shared variables contradicts what others did.
 
@@ -137,7 +141,10 @@ class MergeConflict(SnakefishError, RuntimeError):  # noqa: N818 - the word for 
         self.conflicts = conflicts
 
     def __str__(self) -> str:
-        return f"{self.task}: {'; '.join(map(str, self.conflicts))}"
+        told = [str(conflict) for conflict in self.conflicts[:_MOST_TOLD]]
+        if len(self.conflicts) > _MOST_TOLD:
+            told.append(f"and {len(self.conflicts) - _MOST_TOLD} more")
+        return f"{self.task}: {'; '.join(told)}"
 
 
 class LostWriteWarning(UserWarning):

@@ -573,6 +573,19 @@ class TestConflicts:
         found = [(one.name, one.key) for one in raised.value.conflicts]
         assert found == [("memo", "x"), ("memo", "y"), ("cells", 2)]
 
+    def test_of_many_a_few_are_told(self) -> None:
+        """The message can be read, and all conflicts are in the exception."""
+
+        def fill(item: int) -> None:
+            cells[:] = array("l", [item + 1] * len(cells))
+
+        with pytest.raises(MergeConflict) as raised:
+            snakefish.map(fill, range(2), 2, 1, share={"cells": merges.disjoint})
+        assert len(raised.value.conflicts) == len(cells)
+        assert "cells[4]" in str(raised.value)
+        assert "cells[5]" not in str(raised.value)
+        assert str(raised.value).endswith("; and 3 more")
+
     def test_rollback_takes_back_the_tasks_before_a_conflict(self) -> None:
         """A conflict is an error like others."""
 
