@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import operator
 import os
 import signal
@@ -517,6 +518,43 @@ class TestAllOrNothing:
             assert (snapshot(), trouble) == ((0, [], {}, []), ["before"])
             thread.join()
         assert trouble == ["before", "child"]
+
+
+class TestCollector:
+    """While a task is committed, the cyclic garbage collector of the parent is at rest."""
+
+    @pytest.fixture(autouse=True)
+    def collector_as_it_was(self) -> Iterator[None]:
+        """Leave the collector to other tests as it is."""
+        yield
+        gc.enable()
+
+    @pytest.mark.parametrize("enabled", [True, False])
+    def test_rests_during_a_commit_and_is_then_what_it_was(self, enabled: bool) -> None:
+        """The function of a merge3 finds it at rest; after the call it is on again, if it was."""
+        if not enabled:
+            gc.disable()
+        looked = merges.merge3(lambda base, mine, theirs: gc.isenabled())
+
+        def write() -> None:
+            global winner
+            winner = "child"
+
+        with Thread(write, share={"winner": looked}) as thread:
+            thread.start()
+            thread.join()
+        assert winner is False
+        assert gc.isenabled() is enabled
+
+    def test_goes_on_after_a_conflict(self) -> None:
+        """An exception on the way makes no difference."""
+
+        def register(item: int) -> None:
+            memo["x"] = item
+
+        with pytest.raises(MergeConflict):
+            snakefish.map(register, range(2), 2, 1, share="memo")
+        assert gc.isenabled()
 
 
 class TestConflicts:
