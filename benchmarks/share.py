@@ -6,7 +6,7 @@ them; and the time of all three, which take turns, with the median over the roun
 say how much faster than the loop it was, beside the number of cores that there are. Each result is
 compared with that of the loop.
 
-    python benchmarks/share.py [--size test] [--rounds 3] [program ...]
+    python -m benchmarks.share [--size test] [--rounds 3] [program ...]
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from phoenix.changes import lines_changed
+from benchmarks.phoenix.changes import lines_changed
 
 PROGRAMS = sorted(
     path.stem
@@ -53,7 +53,7 @@ def arguments() -> argparse.Namespace:
 
 def row(name: str, size: str, rounds: int) -> list[str]:
     """Return what the table says of one program."""
-    program = importlib.import_module(f"phoenix.{name}")
+    program = importlib.import_module(f"benchmarks.phoenix.{name}")
     source = inspect.getsource(program)
     lines = [str(lines_changed(source, "sequential", way)) for way in WAYS[1:]]
     times, equal = measured(program, program.make(program.SIZES[size], 1), rounds)

@@ -6,19 +6,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import operator
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+from benchmarks import share
+from benchmarks.phoenix import changes
 
-changes = importlib.import_module("phoenix.changes")
-share = importlib.import_module("share")
-
-PROGRAMS = {name: importlib.import_module(f"phoenix.{name}") for name in share.PROGRAMS}
+PROGRAMS = {name: importlib.import_module(f"benchmarks.phoenix.{name}") for name in share.PROGRAMS}
 
 
 class Case:
