@@ -32,6 +32,15 @@ def test_python_of_the_readme_runs() -> None:
     assert (ended.status, ended.complaint) == (0, "")
 
 
+def test_first_example_leaves_what_its_loop_leaves() -> None:
+    """With the loop that the text names in place of map, it prints the same."""
+    example = code_blocks((ROOT / "README.md").read_text("utf-8"))[0]
+    call = r"snakefish\.map\(examine, (.*), share=.*\)"
+    loop, calls = re.subn(call, r"for n in \1: examine(n)", example)
+    assert calls == 1
+    assert run_program(example, preamble="") == run_program(loop, preamble="")
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name: str) -> None:
     """Every relative link of a document is a file of the project."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import operator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +70,15 @@ class TestPrograms:
             changes.lines_changed(source, "sequential", way) for way in ("ours", "with_pool")
         )
         assert 2 <= ours < pool
+
+
+def test_the_readme_says_how_many_lines() -> None:
+    """Its figures are those that are counted."""
+    sources = [inspect.getsource(program) for program in PROGRAMS.values()]
+    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")
+    for way in ("ours", "with_pool"):
+        counted = [changes.lines_changed(source, "sequential", way) for source in sources]
+        assert f" by {min(counted)} to {max(counted)} " in readme
 
 
 SOURCE = """\
