@@ -17,12 +17,16 @@ counts; a length costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import Any, Callable, NamedTuple
 
 Undo = list[Callable[[], object]]
 """What takes back the steps of an `apply`, in their order; it is run from its end."""
+
+EXACT = 100_000
+"""Containers of up to so many elements are compared even where it is their size, or what
+came last, that tells almost surely."""
 
 
 class Nothing:
@@ -145,11 +149,16 @@ class Merge:
         """
         return type(like)()
 
-    def mutated(self, tokens: Iterable[Any], values: Iterable[Any]) -> Iterable[bool]:
+    def capture_each(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Return the tokens of all *values* of a `mapping`, in their order."""
+        return [self.capture(value) for value in values]
+
+    def mutated(self, tokens: Sequence[Any], values: Iterable[Any]) -> Iterable[bool]:
         """Return for each pair whether `diff` has to look at it, the object being the same.
 
-        It spares `mapping` a call for each key. False promises that nothing changed
-        but the object itself; a merge of immutable values need never look.
+        *tokens* are what `capture_each` returned. It spares `mapping` a call for each key.
+        False promises that nothing changed but the object itself; a merge of immutable
+        values need never look.
         """
         return repeat(True)
 

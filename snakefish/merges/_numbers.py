@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -60,7 +60,7 @@ class Add(Merge):
         """Return the sum."""
         return current + delta
 
-    def mutated(self, tokens: Iterable[Any], values: Iterable[Any]) -> Iterable[bool]:
+    def mutated(self, tokens: Sequence[Any], values: Iterable[Any]) -> Iterable[bool]:
         """Say that a number is changed by being replaced and by nothing else."""
         return repeat(False)
 
@@ -154,7 +154,7 @@ class _Extreme(Merge):
         """Return what everything is better than."""
         return None if like is None else NOTHING
 
-    def mutated(self, tokens: Iterable[Any], values: Iterable[Any]) -> Iterable[bool]:
+    def mutated(self, tokens: Sequence[Any], values: Iterable[Any]) -> Iterable[bool]:
         """Say that extremes are replaced, not changed."""
         return repeat(False)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import operator
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -23,6 +23,23 @@ class _Ends(NamedTuple):
     length: int
     first: Any
     last: Any
+
+
+class _EndsOfEach(Sequence[_Ends]):
+    """The ends of many lists or deques, in columns: to make a tuple for each takes far longer."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.lengths = list(map(len, values))
+        self._kinds = list(map(type, values))
+        self._first = [value[0] if value else None for value in values]
+        self._last = [value[-1] if value else None for value in values]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: Any) -> Any:
+        columns = self._kinds, self.lengths, self._first, self._last
+        return _Ends(*(column[index] for column in columns))
 
 
 class Append(Merge):
@@ -98,10 +115,17 @@ class Append(Merge):
         """Return an empty sequence of the same type."""
         return like[:0] if isinstance(like, array) else type(like)()
 
-    def mutated(self, tokens: Iterable[_Ends], values: Iterable[Any]) -> Iterable[bool]:
+    def capture_each(self, values: Sequence[Any]) -> Sequence[_Ends]:
+        """Return the lengths and the ends."""
+        if set(map(type, values)) <= {list, deque}:
+            return _EndsOfEach(values)
+        return super().capture_each(values)
+
+    def mutated(self, tokens: Sequence[_Ends], values: Iterable[Any]) -> Iterable[bool]:
         """Compare lengths."""
-        lengths = map(operator.itemgetter(1), tokens)
-        return map(operator.ne, map(len, values), lengths)
+        if isinstance(tokens, _EndsOfEach):
+            return map(operator.ne, map(len, values), tokens.lengths)
+        return map(operator.ne, map(len, values), map(operator.itemgetter(1), tokens))
 
 
 def _element(sequence: Any, index: int) -> Any:

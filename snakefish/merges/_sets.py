@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from snakefish.merges._merge import Merge, Undo
-
-EXACT = 100_000
-"""Sets of up to so many elements are compared even if their size says that nothing changed."""
+from snakefish.merges._merge import EXACT, Merge, Undo
 
 
 class Union(Merge):
@@ -73,6 +70,6 @@ class Union(Merge):
         current.update(added)
         return current
 
-    def mutated(self, tokens: Iterable[Any], values: Iterable[Any]) -> Iterable[bool]:
+    def mutated(self, tokens: Sequence[Any], values: Iterable[Any]) -> Iterable[bool]:
         """Compare them."""
         return map(operator.ne, values, tokens)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from laws import INTS, KEYS, Laws, steps
 
 from snakefish import merges
+from snakefish.merges import _dicts
 
 COUNTS = st.dictionaries(KEYS, INTS, max_size=4)
 
@@ -134,19 +135,88 @@ class TestCount(Laws):
         """Before the task by the type, after it with the key."""
         assert "str" in merges.count.refusal({"a": "b"})
         with pytest.raises(TypeError, match="'a'"):
-            merges.count.diff({"a": 1}, {"a": "b"})
+            merges.count.diff(merges.count.capture({"a": 1}), {"a": "b"})
         with pytest.raises(TypeError, match="'b'"):
-            merges.count.diff({"a": 1}, {"a": 1, "b": None})
+            merges.count.diff(merges.count.capture({"a": 1}), {"a": 1, "b": None})
 
     def test_infinite_count_stays_infinite(self):
         """inf - inf is never reckoned."""
-        assert merges.count.diff({"a": math.inf}, {"a": float("inf")}) is None
+        token = merges.count.capture({"a": math.inf})
+        assert merges.count.diff(token, {"a": float("inf")}) is None
 
     def test_kind_of_dict_stays(self):
         """The parent's dict is changed in place."""
         current = defaultdict(int, a=1)
         assert merges.count.apply(current, {"a": 1, "b": 1}, []) is current
         assert current == {"a": 2, "b": 1}
+
+
+class TestLargeDicts:
+    """Above a limit the keys are compared where they came last, and nowhere else."""
+
+    @pytest.fixture(autouse=True)
+    def _everything_is_large(self, monkeypatch):
+        monkeypatch.setattr(_dicts, "EXACT", 1)
+        monkeypatch.setattr(_dicts, "LAST_KEYS", 2)
+
+    @pytest.fixture(params=[merges.count, merges.mapping(merges.add)], ids=repr)
+    def merge(self, request):
+        return request.param
+
+    def after(self, merge, change, kind=dict):
+        """What is different in the parent after a task that made a change."""
+        value, current = kind(dict.fromkeys("abcdef", 1)), kind(dict.fromkeys("abcdef", 1))
+        token = merge.capture(value)
+        value = change(value) or value
+        delta = merge.diff(token, value)
+        merge.apply(current, delta, [])
+        return current == value and list(current.items())[:1] + list(current.items())[6:]
+
+    def test_changed_and_new_values_come_back(self, merge):
+        """Under keys that were there, and under others."""
+        change = lambda value: value.update(a=5, c=7, z=9, y=8)  # noqa: E731
+        assert self.after(merge, change) == [("a", 5), ("z", 9), ("y", 8)]
+
+    @pytest.mark.parametrize("key", "abcdef")
+    @pytest.mark.parametrize("others", ["", "x", "xyz"])
+    def test_a_removed_key_is_an_error(self, merge, key, others):
+        """Wherever it was, and whatever came behind."""
+
+        def change(value):
+            del value[key]
+            value.update(dict.fromkeys(others, 1))
+
+        with pytest.raises(ValueError, match=f"removed the key '{key}'"):
+            self.after(merge, change)
+
+    @pytest.mark.parametrize("key", "abcdef")
+    def test_a_key_that_was_removed_and_came_again_is_none(self, merge, key):
+        """It has moved, and is compared with what it had."""
+
+        def change(value):
+            value[key] = value.pop(key) + 4
+            value["z"] = 3
+
+        assert self.after(merge, change)
+
+    def test_another_dict_is_compared_as_a_whole(self, merge):
+        """One that the task assigned may have keys in any order."""
+        with pytest.raises(ValueError, match="removed the key 'b'"):
+            self.after(merge, lambda value: dict.fromkeys("axcdef", 1))
+
+    def test_an_ordered_dict_is_compared_as_a_whole(self, merge):
+        """Its keys can be moved to its beginning."""
+
+        def change(value):
+            value["b"] += 1
+            value["c"] += 1
+            value.move_to_end("c", last=False)
+
+        value = OrderedDict.fromkeys("abcdef", 1)
+        token = merge.capture(value)
+        change(value)
+        merged = merge.apply(OrderedDict.fromkeys("abcdef", 1), merge.diff(token, value), [])
+        assert dict(merged) == {**dict.fromkeys("abcdef", 1), "b": 2, "c": 2}
 
 
 class TestMappingOfAppend(Laws):
@@ -182,6 +252,25 @@ class TestMappingOfAppend(Laws):
         token = self.merge.capture({"a": [1]})
         with pytest.raises(ValueError, match="at key 'a'"):
             self.merge.diff(token, {"a": [2]})
+
+    @pytest.mark.parametrize("kind", [list, deque, bytearray, lambda v: array("i", v), tuple])
+    def test_any_sequence_is_appended_to(self, kind):
+        """Those that are captured together, and those that are not, changed or not."""
+        base = {key: kind(value) for key, value in {"a": [1], "b": [], "c": [5, 6]}.items()}
+        token = self.merge.capture(base)
+        mine = {key: value + kind([7, 8]) for key, value in base.items() if key != "c"}
+        delta = self.merge.diff(token, {**mine, "c": base["c"]})
+        assert {key: list(tail) for key, tail in delta[0].items()} == {"a": [7, 8], "b": [7, 8]}
+
+    @pytest.mark.parametrize("change", [list.clear, list.sort, lambda v: v.insert(0, 9)])
+    def test_what_is_no_append_is_an_error(self, change):
+        """By its length and its ends."""
+        base = {"a": [1], "b": [3, 2]}
+        token = self.merge.capture(base)
+        change(base["b"])
+        base["b"] += [0, 0, 0]
+        with pytest.raises(ValueError, match="at key 'b'"):
+            self.merge.diff(token, base)
 
     def test_bounded_deque_is_refused_under_a_new_key(self):
         """What the inner merge refuses is refused when it appears, too."""
