@@ -106,6 +106,16 @@ CASES = {
         Counter({1: 4}),
         lambda n: value.update([cubes(n)]),
     ),
+    "fresh of add": Case(merges.fresh(merges.add), 5, lambda n: value + n),
+    "fresh of append": Case(merges.fresh(merges.append), [9], lambda n: value.append(n)),
+    "fresh of union": Case(merges.fresh(merges.union), {0, 9}, lambda n: value.add(cubes(n))),
+    "fresh of count": Case(merges.fresh(merges.count), Counter({1: 4}), tally),
+    "fresh of insert": Case(
+        merges.fresh(merges.insert), {4: 16}, lambda n: value.setdefault(cubes(n), cubes(n) ** 2)
+    ),
+    "fresh index": Case(
+        merges.fresh(merges.mapping(merges.append)), defaultdict(list, {3: [-1]}), index
+    ),
     "disjoint array": Case(merges.disjoint, array("l", [9] * ITEMS), element),
     "disjoint bytearray": Case(merges.disjoint, bytearray(ITEMS), element),
     "once equal": Case(merges.once, "?", lambda n: "found"),

@@ -19,6 +19,7 @@ its merge is for, and do not let what they read of it steer what they write.
 | `count` | change the numbers in a Counter or dict, by adding | yes | yes |
 | `insert` | new keys in a dict | unless first, last | where keys determine values |
 | `mapping(inner)` | for each key what inner is for | as inner | as inner |
+| `fresh(merge)` | the same, beginning with an empty value of its own | as merge | as merge |
 | `fresh(identity, combine)` | anything, beginning at identity | if declared | if associative |
 | `disjoint` | write to elements of a buffer that nobody else writes to | yes | yes |
 
@@ -52,7 +53,7 @@ from snakefish.merges._buffers import Disjoint
 from snakefish.merges._defaults import default_for
 from snakefish.merges._dicts import Count, Insert
 from snakefish.merges._dicts import Mapping as mapping  # noqa: N813 - called as a function
-from snakefish.merges._fresh import Fresh as fresh  # noqa: N813
+from snakefish.merges._fresh import fresh
 from snakefish.merges._merge import Clash, Merge, Undo
 from snakefish.merges._numbers import Add, Maximum, Minimum, Total
 from snakefish.merges._sequences import Append

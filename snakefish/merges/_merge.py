@@ -86,6 +86,9 @@ class Merge:
     in_mapping = True
     """Whether it can be the merge of single keys: not one with a view."""
 
+    from_zero = False
+    """Whether a task can do its work to `zero` as well as to the value: what `fresh` asks."""
+
     def refusal(self, value: object) -> str:
         """Return why *value* cannot be shared in this way; an empty string if it can."""
         return ""
@@ -145,7 +148,8 @@ class Merge:
     def zero(self, like: Any) -> Any:
         """Return what a missing key of `mapping` starts from, where a task left *like* in it.
 
-        That is an empty *like*, unless the merge says otherwise.
+        It is also what `fresh` has a task begin with, where *like* is the value. That is
+        an empty *like*, unless the merge says otherwise.
         """
         return type(like)()
 

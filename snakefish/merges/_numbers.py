@@ -30,6 +30,7 @@ class Add(Merge):
     """
 
     in_order = False
+    from_zero = True
 
     def refusal(self, value: object) -> str:
         """Return why *value* cannot be added to."""

@@ -59,6 +59,8 @@ class Append(Merge):
     ['one', 'two']
     """
 
+    from_zero = True
+
     def refusal(self, value: object) -> str:
         """Return why nothing can be added at the end of *value*."""
         if isinstance(value, deque) and value.maxlen is not None:

@@ -32,6 +32,7 @@ class Union(Merge):
 
     early = True
     in_order = False
+    from_zero = True
 
     def refusal(self, value: object) -> str:
         """Return why *value* is no set."""

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import operator
-from collections import Counter
+from collections import Counter, defaultdict, deque
+from decimal import Decimal
 
 import pytest
 from hypothesis import strategies as st
@@ -32,6 +33,96 @@ class TestFreshCounter(Laws):
     agrees = False
     bases = st.dictionaries(KEYS, INTS).map(Counter)
     operations = steps("[{}] += {}", lambda c, k, v: c.update({k: v}), KEYS, INTS)
+
+
+class TestFreshOfCount(Laws):
+    merge = merges.fresh(merges.count)
+    agrees = False
+    bases = st.dictionaries(KEYS, INTS).map(Counter)
+    operations = steps("[{}] += {}", lambda c, k, v: c.update({k: v}), KEYS, INTS)
+
+
+class TestFreshOfUnion(Laws):
+    merge = merges.fresh(merges.union)
+    agrees = True
+    bases = st.sets(INTS, max_size=4)
+    operations = steps("add({})", set.add, INTS) | steps("update({})", set.update, st.sets(INTS))
+
+
+class TestFreshOfIndex(Laws):
+    merge = merges.fresh(merges.mapping(merges.append))
+    agrees = False
+    bases = st.dictionaries(KEYS, st.lists(INTS, max_size=2), max_size=3).map(
+        lambda value: defaultdict(list, value)
+    )
+    operations = steps("[{}].append({})", lambda d, k, v: d[k].append(v), KEYS, INTS) | steps(
+        "[{}]", lambda d, k: [d[k], None][1], KEYS
+    )
+
+
+class TestFreshOfInsert(Laws):
+    merge = merges.fresh(merges.insert)
+    agrees = True
+    bases = st.sets(KEYS).map(lambda keys: {key: ord(key) for key in keys})
+    operations = steps("memoise {}", lambda d, k: d.update({k: ord(k)}), KEYS)
+
+
+class TestFreshOf:
+    @pytest.mark.parametrize(
+        ("merge", "base", "zero"),
+        [
+            (merges.add, Decimal(3), Decimal(0)),
+            (merges.append, deque([1]), deque()),
+            (merges.append, "text", ""),
+            (merges.union, frozenset({1}), frozenset()),
+            (merges.count, defaultdict(int, a=1), defaultdict(int)),
+            (merges.mapping(merges.count), {"a": Counter("a")}, {}),
+        ],
+        ids=repr,
+    )
+    def test_task_begins_with_the_zero_of_the_merge(self, merge, base, zero):
+        """It has the type of the value, and the factory."""
+        view = merges.fresh(merge).view(base)
+        assert (type(view), view) == (type(base), zero)
+        assert getattr(view, "default_factory", None) == getattr(base, "default_factory", None)
+
+    @pytest.mark.parametrize(
+        "inner",
+        [merges.total, merges.maximum, merges.once, merges.disjoint, merges.mapping(merges.last)],
+        ids=repr,
+    )
+    def test_merge_without_a_zero_is_refused(self, inner):
+        """A maximum of nothing, or a dict that keys are assigned in, cannot be begun anew."""
+        with pytest.raises(TypeError, match="no zero"):
+            merges.fresh(inner)
+
+    def test_a_merge_needs_no_function(self):
+        """It combines itself."""
+        with pytest.raises(TypeError, match="combines"):
+            merges.fresh(merges.count, operator.iadd)
+        with pytest.raises(TypeError, match="commutes"):
+            merges.fresh(merges.count, commutes=True)
+
+    def test_what_the_merge_refuses_is_refused(self):
+        """In its words."""
+        assert "numbers" in merges.fresh(merges.count).refusal({"a": "b"})
+
+    def test_equal_inserts_are_no_clash_and_others_are(self):
+        """A key that a task did not see may be there."""
+        merge = merges.fresh(merges.insert)
+        token = merge.capture({"a": 1})
+        assert list(merge.clashes(token, {"a": 1}, merge.diff(token, {"a": 1}))) == []
+        assert list(merge.clashes(token, {"a": 1}, {"a": 2})) == [("a", 1, 2)]
+        assert merge.touches({"a": 2}, "a")
+        assert not merge.touches({"a": 2}, "b")
+
+    def test_names_and_equality(self):
+        """The merge inside is the parameter."""
+        assert merges.fresh(merges.count) == merges.fresh(merges.count)
+        assert merges.fresh(merges.count) != merges.fresh(merges.union)
+        assert repr(merges.fresh(merges.mapping(merges.append))) == (
+            "merges.fresh(merges.mapping(merges.append))"
+        )
 
 
 class TestFresh:
