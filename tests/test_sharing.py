@@ -600,6 +600,25 @@ class TestConflicts:
             thread.dispose()
         assert winner == "a"
 
+    def test_of_elements_names_who_wrote_them(self) -> None:
+        """Not who wrote something else after that."""
+
+        def write(index: int) -> None:
+            cells[index] = index + 1
+
+        threads = [
+            Thread(write, args=(index,), name=name, share="cells")
+            for name, index in (("one", 1), ("two", 2), ("three", 1))
+        ]
+        with threads[0], threads[1], threads[2]:
+            for thread in threads:
+                thread.start()
+            threads[0].join()
+            threads[1].join()
+            with pytest.raises(MergeConflict) as conflict:
+                threads[2].join()
+        assert [one.writers for one in conflict.value.conflicts] == [("one", "three")]
+
     def test_all_are_collected(self) -> None:
         """Several variables and keys are told together."""
 

@@ -43,6 +43,16 @@ class _Layout(NamedTuple):
             index.append(rest)
         return tuple(index if self.column_first else index[::-1])
 
+    def number(self, position: Any) -> int:
+        """Return the number of the element at a *position*."""
+        if len(self.shape) == 1:
+            return int(position)
+        number = 0
+        pairs = list(zip(self.shape, position))
+        for length, index in reversed(pairs) if self.column_first else pairs:
+            number = number * length + index
+        return number
+
     def element(self, data: bytes) -> Any:
         """Return the element that has these bytes."""
         if not isinstance(self.format, str):
@@ -58,6 +68,17 @@ class _Image(NamedTuple):
 
     layout: _Layout
     data: bytes
+
+
+class _Runs(list[tuple[int, bytes]]):
+    """What was written: numbers of first elements, and the bytes from there on."""
+
+    layout: _Layout
+
+    def holds(self, position: Any) -> bool:
+        """Return whether the element at a *position* is among them."""
+        number, size = self.layout.number(position), self.layout.size
+        return any(first <= number < first + len(data) // size for first, data in self)
 
 
 class Disjoint(Merge):
@@ -111,7 +132,9 @@ class Disjoint(Merge):
         """
         self._require(token, mine, "the task left")
         with _readable(mine) as view:
-            return _runs(token.data, view, token.layout.size) or None
+            runs = _Runs(_runs(token.data, view, token.layout.size))
+        runs.layout = token.layout
+        return runs or None
 
     def clashes(self, token: _Image, current: Any, delta: Any) -> Iterator[Clash]:
         """Yield the elements that others have written too.
@@ -134,8 +157,8 @@ class Disjoint(Merge):
                     yield Clash(layout.position(first + at // size), *values)
 
     def touches(self, delta: Any, key: Any) -> bool:
-        """Return whether *delta* could write to an element; a row of the first index is enough."""
-        return True
+        """Return whether *delta* writes to an element."""
+        return key is None or delta.holds(key)
 
     def apply(self, current: Any, delta: Any, undo: Undo) -> Any:
         """Return the buffer, written to in place."""

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import pickle
 from array import array
 
 import pytest
@@ -20,6 +22,19 @@ HERE = st.integers(0, WIDTH - 1)
 def write(buffer, index, value):
     """Write one element."""
     buffer[index] = value
+
+
+def numpy_every_other(whole):
+    return whole[::2]
+
+
+def numpy_rows_backwards(whole):
+    return whole[::-1]
+
+
+def numpy_read_only(whole):
+    whole.flags.writeable = False
+    return whole
 
 
 class TestDisjoint(Laws):
@@ -84,6 +99,23 @@ class TestDisjoint(Laws):
         delta = merges.disjoint.diff(token, grid)
         assert list(merges.disjoint.clashes(token, grid, delta)) == [((1, 2), 5, 5)]
 
+    def test_writer_of_an_element_is_who_wrote_it(self):
+        """Exactly the elements of the runs, after a journey too."""
+        token = merges.disjoint.capture(array("d", [0] * 9))
+        delta = merges.disjoint.diff(token, array("d", [0, 1, 1, 0, 0, 0, 0, 1, 0]))
+        for travelled in (delta, pickle.loads(pickle.dumps(delta, 5))):
+            found = [key for key in range(9) if merges.disjoint.touches(travelled, key)]
+            assert found == [1, 2, 7]
+
+    def test_writer_of_an_element_of_many_dimensions_is_who_wrote_it(self):
+        """Named by its index."""
+        grid = memoryview(bytearray(24)).cast("i", (2, 3))
+        token = merges.disjoint.capture(grid)
+        grid[0, 2], grid[1, 1] = 5, 6
+        delta = merges.disjoint.diff(token, grid)
+        every = [(row, column) for row in range(2) for column in range(3)]
+        assert [key for key in every if merges.disjoint.touches(delta, key)] == [(0, 2), (1, 1)]
+
     def test_resized_buffer_is_an_error(self):
         """Elements that moved cannot be told from ones that were written."""
         token = merges.disjoint.capture(bytearray(4))
@@ -128,6 +160,67 @@ class TestDisjointArraysOfNumpy:
     def numpy(self):
         """numpy, if it is there."""
         return pytest.importorskip("numpy")
+
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_writer_of_an_element_is_who_wrote_it(self, numpy, order):
+        """Rows or columns first."""
+        base = numpy.zeros((2, 3, 4), "i2", order)
+        token = merges.disjoint.capture(base)
+        written = [(0, 1, 2), (1, 0, 3), (1, 2, 0), (1, 2, 1)]
+        for index in written:
+            base[index] = 7
+        delta = merges.disjoint.diff(token, base)
+        every = itertools.product(range(2), range(3), range(4))
+        assert [key for key in every if merges.disjoint.touches(delta, key)] == written
+
+    @pytest.mark.parametrize("kind", [">i4", ">f8", "<c8", "f2", "S3", "U2", "m8[ms]", "V5"])
+    def test_any_bytes_come_back(self, numpy, kind):
+        """Of either byte order, of any meaning; exactly those that were written."""
+        base = numpy.zeros(4, kind)
+        token = merges.disjoint.capture(base)
+        mine = base.copy()
+        mine.view("u1").reshape(4, -1)[2] = 1
+        delta = merges.disjoint.diff(token, mine)
+        assert [first for first, _ in delta] == [2]
+        [clash] = merges.disjoint.clashes(token, mine, delta)
+        assert (clash.key, clash.current) == (2, mine[2])
+        assert merges.disjoint.apply(base, delta, []).tobytes() == mine.tobytes()
+
+    def test_fields_with_room_between_them(self, numpy):
+        """A struct as C lays it out."""
+        kind = numpy.dtype([("flag", "?"), ("value", ">f8"), ("at", "M8[D]", (2,))], align=True)
+        base = numpy.zeros((2, 2), kind)
+        token = merges.disjoint.capture(base)
+        mine = base.copy()
+        mine["value"][1, 0] = 2.5
+        merges.disjoint.apply(base, merges.disjoint.diff(token, mine), [])
+        assert base["value"].tolist() == [[0, 0], [2.5, 0]]
+
+    def test_no_dimensions_and_no_elements(self, numpy):
+        """One element, and none."""
+        one = numpy.zeros((), "i4")
+        token = merges.disjoint.capture(one)
+        one[()] = 3
+        delta = merges.disjoint.diff(token, one)
+        assert list(merges.disjoint.clashes(token, one, delta)) == [((), 3, 3)]
+        assert merges.disjoint.touches(delta, ())
+        none = numpy.zeros((3, 0))
+        assert merges.disjoint.diff(merges.disjoint.capture(none), none) is None
+
+    @pytest.mark.parametrize("part", [numpy_every_other, numpy_rows_backwards, numpy_read_only])
+    def test_what_has_no_bytes_in_a_row_is_refused(self, numpy, part):
+        """Or none to write to."""
+        assert merges.disjoint.refusal(part(numpy.zeros((4, 4))))
+
+    def test_a_part_in_a_row_is_fine(self, numpy):
+        """It is written to in the array that it is a part of."""
+        whole = numpy.zeros((4, 4), "i8")
+        part = whole[1:3]
+        token = merges.disjoint.capture(part)
+        mine = part.copy()
+        mine[1, 3] = 5
+        merges.disjoint.apply(part, merges.disjoint.diff(token, mine), [])
+        assert whole[2, 3] == 5
 
     @pytest.mark.parametrize("order", ["C", "F"])
     @pytest.mark.parametrize("kind", ["f8", "c16", "?", "<M8[s]", "i4,f8"])
