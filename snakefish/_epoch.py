@@ -9,6 +9,7 @@ conflict between two of them can say who the two were.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from typing import Any, NamedTuple
 
@@ -32,6 +33,9 @@ class Epoch:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._calls = 0
+        self._versions = itertools.count(1)
+        self.version = 0
+        """Another one at the beginning and at the end of each commit."""
         self._written: list[Written] = []
         self._settled: list[Any] = []
         self._before: Any = None
@@ -47,6 +51,10 @@ class Epoch:
         self._calls -= 1
         if self._calls <= 0 and _epochs.get(self._place.key) is self:
             del _epochs[self._place.key]
+
+    def turn(self) -> None:
+        """Give the value another version: it begins or has ceased to change."""
+        self.version = next(self._versions)
 
     def writer_of(self, key: Any) -> str:
         """Return who wrote last to the part *key* of the value."""

@@ -204,13 +204,19 @@ class Call:
     def __init__(self, sharing: Sharing, tasks: int = 1) -> None:
         self._variables = sharing.variables
         self._on_error = sharing.on_error
-        self._tokens = [
-            _captured(variable) if variable.merge.early else None for variable in self._variables
-        ]
+        self._epochs = [epoch_of(place) for place, _ in self._variables]
+        try:
+            self._versions = [epoch.version for epoch in self._epochs]
+            self._tokens = [
+                _captured(variable) if variable.merge.early else None
+                for variable in self._variables
+            ]
+        except BaseException:
+            self.close()
+            raise
         self._bases: list[Any] = []
         self._done: list[Undo] = []
         self._left = tasks
-        self._epochs = [epoch_of(place) for place, _ in self._variables]
 
     # --------------------------------------------------------------- the child
 
@@ -220,7 +226,9 @@ class Call:
         self._bases = [variable.place.get() for variable in self._variables]
         for number, (place, merge) in enumerate(self._variables):
             base = self._bases[number]
-            if not merge.early:
+            # Other threads may have committed to it between the capture and the fork.
+            is_stale = self._epochs[number].version != self._versions[number]
+            if is_stale or not merge.early:
                 self._tokens[number] = merge.capture(base)
             view = merge.view(base)
             if view is not base:
@@ -280,8 +288,15 @@ class Call:
         conflicts = [one for number in deltas for one in self._conflicts(task, number, deltas)]
         if conflicts:
             raise MergeConflict(task, conflicts)
-        for number, delta in deltas.items():
-            self._apply(number, delta, undo)
+        for number in deltas:
+            undo.append(self._epochs[number].turn)
+            self._epochs[number].turn()
+        try:
+            for number, delta in deltas.items():
+                self._apply(number, delta, undo)
+        finally:
+            for number in deltas:
+                self._epochs[number].turn()
         for number, delta in deltas.items():
             self._epochs[number].note(task, self._variables[number].merge, delta)
 

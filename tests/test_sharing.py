@@ -9,14 +9,16 @@ import operator
 import os
 import signal
 import sys
+import threading
 import types
+import warnings
 from array import array
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from deadline import wait_until
-from process_table import state
+from process_table import children, state
 from scenario import output_of
 
 import snakefish
@@ -231,6 +233,39 @@ class TestParentWroteMeanwhile:
 
 
 CHUNKS = [(1, 1), (2, 1), (4, 3), (2, 20)]
+
+
+class TestCallsAtTheSameTime:
+    """Several threads of the parent may share one variable, each in a call of its own."""
+
+    @pytest.mark.parametrize("inner", [None, merges.add], ids=["count", "mapping"])
+    def test_what_is_committed_between_capture_and_fork_is_not_counted_twice(
+        self, gate: Gate, inner: Merge | None
+    ) -> None:
+        """Values are captured at the call, and jobs are forked later."""
+        merge = merges.mapping(inner) if inner else merges.count
+        counts["a"] = 1
+
+        def first_waits(item: int) -> None:
+            if item == 0:
+                gate.wait()
+            counts["a"] += 10
+            counts[str(item)] += 1
+
+        def other() -> None:
+            snakefish.map(first_waits, range(2), 1, 1, share={"counts": merge})
+
+        with Thread(lambda: counts.update("aab"), share={"counts": merge}) as thread:
+            thread.start()
+            call = threading.Thread(target=other)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", snakefish.ForkSafetyWarning)
+                call.start()
+                wait_until(lambda: len(children()) == 2, "both children run")
+                thread.join()  # the second job of the map is forked after that
+                gate.open()
+                call.join()
+        assert counts == {"a": 23, "b": 1, "0": 1, "1": 1}
 
 
 class TestErrors:
