@@ -341,12 +341,15 @@ class Mapping(_OfDict):
         by_factory = _makes_values(mine)
         make = mine.default_factory if by_factory else None
         mine = token.in_step(mine)
-        changed = {}
+        changed, in_place = {}, set()
         for position in compress(itertools.count(), self._suspected(token, mine)):
             key = token.keys[position]
             delta = self._inner_diff(key, token.tokens[position], mine[key])
-            if delta is not None:
-                changed[key] = delta
+            if delta is None or id(mine[key]) in in_place:
+                continue
+            changed[key] = delta
+            if mine[key] is token.values[position]:
+                in_place.add(id(mine[key]))  # other keys may have the same object
         new = {}
         for key, value in token.added(mine):
             refusal = self.inner.refusal(value)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from array import array
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -271,6 +272,16 @@ class TestMappingOfAppend(Laws):
         base["b"] += [0, 0, 0]
         with pytest.raises(ValueError, match="at key 'b'"):
             self.merge.diff(token, base)
+
+    def test_one_list_under_two_keys_grows_once(self):
+        """It is one value, in the task and in the parent."""
+        one = [1]
+        base = {"a": one, "b": one, "c": [1]}
+        token, (mine, current) = self.merge.capture(base), (base, copy.deepcopy(base))
+        one.append(2)
+        base["c"].append(3)
+        self.merge.apply(current, self.merge.diff(token, mine), [])
+        assert current == {"a": [1, 2], "b": [1, 2], "c": [1, 3]}
 
     def test_bounded_deque_is_refused_under_a_new_key(self):
         """What the inner merge refuses is refused when it appears, too."""
