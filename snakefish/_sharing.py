@@ -141,6 +141,8 @@ class Variable(NamedTuple):
 
     place: Place
     merge: Merge
+    aliases: tuple[Place, ...] = ()
+    """Where else the same object is shared."""
 
 
 class Sharing:
@@ -192,6 +194,8 @@ def _without_aliases(variables: list[Variable]) -> list[Variable]:
                 f"{first.place.name!r} and {variable.place.name!r} are the same object, "
                 f"shared by {first.merge.name()} and by {variable.merge.name()}"
             )
+        if first is not variable:
+            kept[key] = first._replace(aliases=(*first.aliases, variable.place))
     return list(kept.values())
 
 
@@ -204,7 +208,7 @@ class Call:
     def __init__(self, sharing: Sharing, tasks: int = 1) -> None:
         self._variables = sharing.variables
         self._on_error = sharing.on_error
-        self._epochs = [epoch_of(place) for place, _ in self._variables]
+        self._epochs = [epoch_of(place) for place, *_ in self._variables]
         try:
             self._versions = [epoch.version for epoch in self._epochs]
             self._tokens = [
@@ -224,15 +228,15 @@ class Call:
         """Prepare the variables for what the task will do to them."""
         # Kept, since letting go of a container touches all that is in it.
         self._bases = [variable.place.get() for variable in self._variables]
-        for number, (place, merge) in enumerate(self._variables):
+        for number, (place, merge, aliases) in enumerate(self._variables):
             base = self._bases[number]
             # Other threads may have committed to it between the capture and the fork.
             is_stale = self._epochs[number].version != self._versions[number]
             if is_stale or not merge.early:
                 self._tokens[number] = merge.capture(base)
             view = merge.view(base)
-            if view is not base:
-                place.set(view)
+            for one in (place, *aliases) if view is not base else ():
+                one.set(view)
 
     def deltas(self, failed: bool) -> dict[int, Any]:
         """Return what the task changed, by the number of the variable.
@@ -243,7 +247,7 @@ class Call:
         return {} if failed and self._on_error != "sequential" else dict(self._deltas())
 
     def _deltas(self) -> Iterator[tuple[int, Any]]:
-        for number, (place, merge) in enumerate(self._variables):
+        for number, (place, merge, _) in enumerate(self._variables):
             try:
                 delta = merge.diff(self._tokens[number], place.get())
             except Exception as error:
@@ -301,13 +305,13 @@ class Call:
             self._epochs[number].note(task, self._variables[number].merge, delta)
 
     def _conflicts(self, task: str, number: int, deltas: Mapping[int, Any]) -> Iterator[Conflict]:
-        place, merge = self._variables[number]
+        place, merge, _ = self._variables[number]
         for clash in merge.clashes(self._tokens[number], place.get(), deltas[number]):
             writer = self._epochs[number].writer_of(clash.key)
             yield Conflict(place.name, clash.key, clash.current, clash.theirs, (writer, task))
 
     def _apply(self, number: int, delta: Any, undo: Undo) -> None:
-        place, merge = self._variables[number]
+        place, merge, _ = self._variables[number]
         current = place.get()
         value = self._epochs[number].value_with(current, merge, delta, undo)
         if value is not current:

@@ -740,6 +740,18 @@ class TestIdentity:
         snakefish.map(lambda n: alias.append(n), range(4), 2, 1, share=["items", "alias"])
         assert items == [0, 1, 2, 3]
 
+    def test_two_names_of_one_object_are_one_in_the_task(self) -> None:
+        """Where the task begins with an object of its own, too."""
+        items.append(7)
+
+        def grow() -> None:
+            items.append(1)
+            alias.append(2)
+            items.append(3)
+
+        joined(Thread(grow, share=dict.fromkeys(("alias", "items"), merges.fresh(merges.append))))
+        assert items == [7, 1, 2, 3]
+
     def test_different_merges_for_one_object_are_an_error(self, no_fork: None) -> None:
         """Which of them should it be?"""
         share = {"items": merges.append, "alias": merges.once}
