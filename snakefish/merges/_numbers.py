@@ -36,6 +36,8 @@ class Add(Merge):
         """Return why *value* cannot be added to."""
         if isinstance(value, float):
             return "a float loses what it rounds away: use total"
+        if isinstance(value, bool):
+            return "a bool is assigned, not added to: use once"
         if isinstance(value, (int, Fraction, Decimal, timedelta)):
             return ""
         return f"it is for int, Fraction, Decimal and timedelta, not {type(value).__name__}"

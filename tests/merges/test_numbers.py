@@ -44,6 +44,12 @@ class TestAdd(Laws):
         with pytest.raises(TypeError, match="total"):
             merges.add.diff(1, 1.5)
 
+    def test_bool_is_refused(self):
+        """Two tasks that switch it off would make it -1."""
+        assert "once" in merges.add.refusal(True)
+        with pytest.raises(TypeError, match="once"):
+            merges.add.diff(0, True)
+
     def test_str_is_refused(self):
         """What is no number is refused by its type."""
         assert "str" in merges.add.refusal("a")
