@@ -28,6 +28,16 @@ class Place(NamedTuple):
 
     get: Callable[[], Any]
     set: Callable[[Any], None]
+    owner: Any = None
+    """The object of which it is an attribute."""
+
+    def way_back(self) -> Callable[[], None]:
+        """Return what puts back what is there now; it may be called several times."""
+        current = self.get()
+        attribute = self.key[1]
+        if self.owner is None or attribute in getattr(self.owner, "__dict__", ()):
+            return lambda: self.set(current)
+        return lambda: _uncover(self.owner, attribute, current)
 
 
 def find_place(name: str, function: object, caller: Namespace) -> Place:
@@ -113,7 +123,10 @@ def _attribute(owner: Any, attribute: str, name: str) -> Any:
 
 def _global_place(name: str, variable: str, namespace: Namespace) -> Place:
     def get() -> Any:
-        return namespace[variable]
+        try:
+            return namespace[variable]
+        except KeyError:
+            raise NameError(f"cannot share {name!r}: it was deleted") from None
 
     def put(value: Any) -> None:
         namespace[variable] = value
@@ -142,4 +155,13 @@ def _attribute_place(name: str, owner: Any, attribute: str) -> Place:
         (id(space), attribute),
         lambda: getattr(owner, attribute),
         lambda value: setattr(owner, attribute, value),
+        owner,
     )
+
+
+def _uncover(owner: Any, attribute: str, inherited: Any) -> None:
+    """Take away an attribute of *owner* that hides the one it inherits."""
+    if attribute in getattr(owner, "__dict__", ()):
+        delattr(owner, attribute)
+    elif getattr(owner, attribute) is not inherited:  # a property's, or a slot
+        setattr(owner, attribute, inherited)

@@ -315,7 +315,7 @@ class Call:
         current = place.get()
         value = self._epochs[number].value_with(current, merge, delta, undo)
         if value is not current:
-            undo.append(lambda: place.set(current))
+            undo.append(place.way_back())
             place.set(value)
 
     def roll_back(self) -> None:

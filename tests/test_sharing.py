@@ -300,6 +300,30 @@ class TestErrors:
         assert same == (items, counts)
         assert same[0] is items
 
+    def test_rollback_leaves_inherited_attributes_inherited(self) -> None:
+        """An attribute that the call made is gone, of a class or of an object."""
+
+        class Inheriting(Box):
+            """Has no hits of its own."""
+
+            __slots__ = ("points",)
+
+        box = Inheriting()
+        box.points = 1
+
+        def score(item: int) -> None:
+            Inheriting.hits += 1
+            box.hits += 1
+            box.points += 1
+            if item:
+                raise ValueError
+
+        share = dict.fromkeys(("Inheriting.hits", "box.hits", "box.points"), merges.add)
+        with pytest.raises(ValueError):
+            snakefish.map(score, [0, 1], 1, 1, share=share, on_error="rollback")
+        Box.hits = 5
+        assert (Inheriting.hits, box.hits, box.points) == (5, 5, 1)
+
     @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
     def test_other_exceptions_are_no_exception(self, exception: type[BaseException]) -> None:
         """What is not an Exception leaves the same behind."""
@@ -1081,6 +1105,23 @@ class TestChangesOfTheWrongKind:
                 thread.join()
             thread.join()
         assert (snapshot(), memo) == ((0, [], {}, []), {"key": 1})
+
+    def test_a_deleted_variable_is_named(self) -> None:
+        """In the task, and in the parent."""
+
+        def delete() -> None:
+            del globals()["doomed"]
+
+        globals()["doomed"] = 1
+        with Thread(delete, share={"doomed": merges.add}) as thread:
+            thread.start()
+            with pytest.raises(NotShareableError, match=r"'doomed'.* deleted"):
+                thread.join()
+        with Thread(lambda: globals().update(doomed=2), share={"doomed": merges.add}) as thread:
+            thread.start()
+            delete()
+            with pytest.raises(NameError, match=r"'doomed'.* deleted"):
+                thread.join()
 
     def test_what_cannot_be_pickled_names_the_variable(self) -> None:
         """Not just the type that pickle stumbled over."""
