@@ -79,6 +79,8 @@ CASES = {
     "add negative": Case(merges.add, 5, lambda n: value - n),
     "add Fraction": Case(merges.add, Fraction(1, 3), lambda n: value + Fraction(n, 7)),
     "add Decimal": Case(merges.add, Decimal("0.1"), lambda n: value + Decimal(n) / 4),
+    "add array": Case(merges.add, array("i", [5] * 5), tally),
+    "total array": Case(merges.total, array("d", [5.0] * 5), tally),
     "total": Case(merges.total, 1.0, lambda n: value + n / 8),
     "minimum": Case(merges.minimum, 4, lambda n: min(value, cubes(n))),
     "maximum": Case(merges.maximum, None, lambda n: max(value or (0, 0), (cubes(n), n))),

@@ -11,8 +11,8 @@ its merge is for, and do not let what they read of it steer what they write.
 
 | merge | what a task may do | any order | replay |
 |---|---|---|---|
-| `add` | `+=`, `-=` on int, Fraction, Decimal, timedelta | yes | yes |
-| `total` | `+=`, `-=` on float; it sees only its own part | yes | to rounding |
+| `add` | `+=`, `-=` on int, Fraction, Decimal, timedelta, arrays of integers | yes | yes |
+| `total` | `+=`, `-=` on float, arrays of floats; it sees only its own part | yes | to rounding |
 | `minimum`, `maximum` | `x = max(x, v)` | yes | yes |
 | `append` | add at the end of list, deque, bytearray, array, str, bytes, tuple | no | yes |
 | `union` | add to a set | yes | yes |
@@ -35,7 +35,9 @@ to you, or drop something.
 | `last` | assign; the later task wins | no | writes are lost |
 | `merge3(f)` | anything | if declared | as f |
 
-Traps. A task that reads a shared value and decides by it what to write is outside of what
+Traps. What a task adds travels as a copy: an object of the parent inside of it is another
+object then, and a list that is shared both by itself and within a dict is added to twice.
+A task that reads a shared value and decides by it what to write is outside of what
 replay promises: `ensure` makes that a conflict. Floats that are added to a large base,
 one by one, lose what the loop loses too; `total` does not. Immutable values are assigned in
 the variable that was named, so a copy under another name, as `from module import total`

@@ -417,7 +417,8 @@ class Mapping(_OfDict):
         return current
 
     def _grown(self, current: Any, zero: Any, delta: Any, by_factory: bool) -> Any:
-        start = current.default_factory() if by_factory else zero
+        # Not the delta's own zero, which would change with the value.
+        start = current.default_factory() if by_factory else self.inner.zero(zero)
         return start if delta is None else self.inner.apply(start, delta, [])
 
     def name(self) -> str:
