@@ -184,12 +184,15 @@ soak-c: build/c/kill/test_kill_points build/c/plain/test_storm
 
 # $(1) the environment; SOAK_OPTIONS are those of soak.py, such as --minutes 1 --only map
 soak_python = PYTHONPATH=tests timeout 14400 $(1)/bin/python tests/faults/soak.py $(SOAK_OPTIONS)
+soak_equality = SNAKEFISH_EQUALITY=1 timeout 14400 $(1)/bin/python -m pytest -q tests/test_loop_equality.py
 
 soak-cpython: .venv/.installed
 	$(call soak_python,.venv)
+	$(call soak_equality,.venv)
 
 soak-pypy: $(PYPY_INSTALLED)
 	$(if $(PYPY_INSTALLED),$(call soak_python,.venv-pypy),$(without_pypy))
+	$(if $(PYPY_INSTALLED),$(call soak_equality,.venv-pypy))
 
 # --------------------------------------------------------------------- faults
 

@@ -2,22 +2,28 @@
 """A parallel map leaves the program in the state that the plain loop would have left.
 
 For every merge that replays: by any number of children, in chunks of any size, however long
-each item takes, and wherever an exception comes.
+each item takes, wherever an exception or a SIGKILL comes, and in a map within a map.
+
+The usual run tries each way of running with some merges. SNAKEFISH_EQUALITY=1 in the environment
+tries all with all, some thousand calls; 10, every tenth of them.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import math
 import operator
+import os
 import random
 import select
+import signal
 from array import array
 from collections import Counter, defaultdict, deque
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Callable, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, NamedTuple
 
 import pytest
 
@@ -25,8 +31,14 @@ import snakefish
 from snakefish import merges
 from snakefish.merges import Merge
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STRIDE = int(os.environ.get("SNAKEFISH_EQUALITY", "0"))
+"""Every so many combinations are tried; 0 for a few of them."""
+
 ITEMS = 7
-MOST_DELAY = 0.004
+MOST_DELAY = 0.0015 if STRIDE else 0.004
 """Seconds; several times what a fork takes, so that jobs end in any order."""
 
 value: Any = None
@@ -136,12 +148,14 @@ class Trouble(Exception):
     """What an item raises."""
 
 
-def run(case: Case, item: int, failing: int) -> int:
-    """Do an item, and raise after its work if it is the failing one."""
+def run(case: Case, item: int, failing: int, killed: bool = False) -> int:
+    """Do an item, and raise after its work if it is the failing one, or be killed."""
     global value
     result = case.do(item)
     if result is not None and not isinstance(value, IN_PLACE):
         value = result
+    if item == failing and killed:
+        os.kill(os.getpid(), signal.SIGKILL)
     if item == failing:
         raise Trouble(item)
     return item * 10
@@ -160,7 +174,12 @@ def looped(case: Case, items: range, failing: int = -1) -> Any:
 
 
 def mapped(
-    case: Case, seed: int, how: tuple[int, int], failing: int = -1, on_error: str = "sequential"
+    case: Case,
+    seed: int,
+    how: tuple[int, int],
+    failing: int = -1,
+    on_error: str = "sequential",
+    killed: bool = False,
 ) -> Any:
     """What map leaves, each item of which takes a time that the seed decides."""
     global value
@@ -169,14 +188,15 @@ def mapped(
 
     def slowly(item: int) -> int:
         select.select([], [], [], delays[item])
-        return run(case, item, failing)
+        return run(case, item, failing, killed)
 
     share = {"value": case.merge}
     if failing < 0:
         results = snakefish.map(slowly, range(ITEMS), *how, share=share, on_error=on_error)
         assert results == [item * 10 for item in range(ITEMS)]
     else:
-        with pytest.raises(Trouble, match=f"^{failing}$"):
+        error = (RuntimeError, "SIGKILL") if killed else (Trouble, f"^{failing}$")
+        with pytest.raises(error[0], match=error[1]):
             snakefish.map(slowly, range(ITEMS), *how, share=share, on_error=on_error)
     assert value is same or not isinstance(same, IN_PLACE)
     return value
@@ -196,10 +216,33 @@ def agree(left: Any, right: Any) -> None:
         assert in_order(left) == in_order(right)
 
 
-HOWS = [(1, 0), (1, 2), (2, 1), (2, 3), (4, 1), (4, 2), (4, 100)]
+HOWS = [(1, 0), (1, 2), (2, 1), (2, 3), (4, 1), (4, 2), (4, 100), (8, 1), (8, 3)]
 """concurrency and chunksize"""
 
+ALL_HOWS = list(itertools.product((1, 2, 4, 8), (0, 1, 2, 3, 100)))
 
+
+def ways(case: Case, few: list[tuple[int, tuple[int, int]]], what: int) -> Iterator[Any]:
+    """Yield pairs of a number, below *what*, and a way to run: *few*, or of all as many as asked.
+
+    Which of all these are depends on the case, so that together the cases try each of them.
+    """
+    first = list(CASES.values()).index(case)
+    all_of_them = itertools.product(range(what), ALL_HOWS)
+    yield from itertools.islice(all_of_them, first % STRIDE, None, STRIDE) if STRIDE else few
+
+
+def whole_chunks(how: tuple[int, int], failing: int) -> range:
+    """The items in the chunks before that of the failing one."""
+    concurrency, chunksize = how
+    size = min(chunksize, ITEMS) or -(-ITEMS // concurrency)
+    return range(failing // size * size)
+
+
+EVERYWHERE = [(failing, HOWS[(failing * 3 + 1) % len(HOWS)]) for failing in range(ITEMS)]
+
+
+@pytest.mark.timeout(60 if not STRIDE else 3600)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 class TestEqualsTheLoop:
     """State after map(..., share=...) and state after the loop."""
@@ -207,27 +250,53 @@ class TestEqualsTheLoop:
     def test_for_any_cores_and_chunks(self, case: Case) -> None:
         """Same value, same order of keys, same object where it is mutable."""
         expected = looped(case, range(ITEMS))
-        for seed, how in enumerate(HOWS):
+        for seed, how in ways(case, list(enumerate(HOWS)), 5):
             agree(mapped(case, seed, how), expected)
 
     def test_sequential_after_an_exception_anywhere(self, case: Case) -> None:
         """All before the failing item, and its own effects."""
-        for failing in range(ITEMS):
-            how = HOWS[(failing * 3 + 1) % len(HOWS)]
+        for failing, how in ways(case, EVERYWHERE, ITEMS):
             expected = looped(case, range(ITEMS), failing)
             agree(mapped(case, failing, how, failing), expected)
 
     def test_drop_after_an_exception(self, case: Case) -> None:
         """All chunks before the failing item's own."""
-        for failing, (concurrency, chunksize) in enumerate([(2, 3), (4, 1), (1, 2), (2, 2)]):
-            whole = failing // chunksize * chunksize
-            expected = looped(case, range(whole))
-            agree(mapped(case, failing, (concurrency, chunksize), failing, "drop"), expected)
+        for failing, how in ways(case, EVERYWHERE[::2], ITEMS):
+            expected = looped(case, whole_chunks(how, failing))
+            agree(mapped(case, failing, how, failing, "drop"), expected)
 
     def test_rollback_after_an_exception(self, case: Case) -> None:
         """What there was before."""
-        for failing in (0, 3, ITEMS - 1):
-            agree(mapped(case, failing, (2, 2), failing, "rollback"), case.base)
+        for failing, how in ways(case, EVERYWHERE[::3], ITEMS):
+            agree(mapped(case, failing, how, failing, "rollback"), case.base)
+
+    def test_after_a_kill(self, case: Case) -> None:
+        """All chunks before that of the killed child, or nothing."""
+        for failing, how in ways(case, EVERYWHERE[1::3], ITEMS):
+            expected = looped(case, whole_chunks(how, failing))
+            agree(mapped(case, failing, how, failing, killed=True), expected)
+            rolled_back = mapped(case, failing, how, failing, "rollback", killed=True)
+            agree(rolled_back, case.base)
+
+    def test_of_a_map_within_a_map(self, case: Case) -> None:
+        """A child's own children are in what it brings back."""
+        expected = looped(case, range(ITEMS))
+        for number, inner in ways(case, [(2, (2, 1)), (5, (1, 2))], len(HOWS)):
+            agree(mapped_twice(case, HOWS[number], inner), expected)
+
+
+def mapped_twice(case: Case, outer: tuple[int, int], inner: tuple[int, int]) -> Any:
+    """What a map leaves whose items are maps over some of the items."""
+    global value
+    value = copy.deepcopy(case.base)
+    share = {"value": case.merge}
+    parts = [range(2), range(2, 5), range(5, ITEMS)]
+
+    def part(items: range) -> None:
+        snakefish.map(lambda item: run(case, item, -1), items, *inner, share=share)
+
+    snakefish.map(part, parts, *outer, share=share)
+    return value
 
 
 class Program:
