@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import re
 import types
 import warnings
 from collections import Counter, defaultdict, deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
@@ -68,7 +70,7 @@ def change_all(item: int = 1) -> None:
 LINE = (
     "share={'alias': merges.append, 'best': merges.once, 'counts': merges.count, "
     "'index': merges.mapping(merges.append), "
-    "'items': merges.append, 'memo': merges.insert, 'number': merges.add, "
+    "'items': merges.append, 'memo': merges.insert(clash='error'), 'number': merges.add, "
     "'queue': merges.once, 'ratio': merges.total, 'seen': merges.union}"
 )
 
@@ -104,6 +106,33 @@ class TestWhatIsTold:
         assert told(lambda: joined(change_all, share={**share, "queue": merges.append})) == []
         assert (number, ratio, best, items, memo) == (1, 0.5, 1, [1], {1: 1})
         assert (counts, index, seen, list(queue)) == ({"a": 1}, {"a": [1]}, {1}, [1])
+
+    def test_what_could_be_counts_is_never_merged_as_if_it_were_not(self) -> None:
+        """Numbers in a plain dict: equal counts of two tasks would look like one memo."""
+
+        def count(letter: str) -> None:
+            memo[letter] = memo.get(letter, 0) + 1
+
+        [warning] = told(lambda: snakefish.map(count, "aa", 2, 1))
+        assert "share={'memo': merges.insert(clash='error')}" in warning
+        with pytest.raises(snakefish.MergeConflict):
+            snakefish.map(count, "aa", 2, 1, share={"memo": merges.insert(clash="error")})
+
+    def test_is_what_the_readme_says(self) -> None:
+        """Word for word."""
+        text = (Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")
+        quoted = re.search(r"(?:^> .*\n)+", text, re.MULTILINE)
+        assert quoted
+        letters: Counter[str] = Counter()
+        lines = 0
+
+        def count(line: str) -> None:
+            nonlocal lines
+            lines += 1
+            letters.update(line)
+
+        [warning] = told(lambda: snakefish.map(count, ["ab", "bc"], 1))
+        assert warning == " ".join(quoted[0].replace("> ", "").split())
 
     def test_points_at_the_line_of_the_user(self) -> None:
         """The warning is given for where the call stands."""
