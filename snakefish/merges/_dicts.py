@@ -52,10 +52,11 @@ class _OfDict(Merge):
 
 
 class _Last(NamedTuple):
-    """The size of a dict and the key that came last."""
+    """The size of a dict, the key that came last, and the values unless they are too many."""
 
     size: int
     key: Any
+    values: list[Any] | None = None
 
 
 class Insert(_OfDict):
@@ -66,9 +67,10 @@ class Insert(_OfDict):
     the `"last"` replaces it. With `"equal"` and `"error"`, commits in any order give
     the same keys and values; replay holds where a key determines its value, as in a memo.
 
-    O(1) before a task, and as long as there are new keys after it, whatever the size of
-    the dict. That is bought with a blind spot: a value that a task *replaced*, under
-    a key that was there, is lost unseen. A removed key is a ValueError.
+    A key that was removed, or one that was there and has another value now, is a ValueError. In
+    dicts of more than 100000 keys only the size and the last key are remembered, so that
+    tasks cost what they insert, whatever the size: in those, a value that was replaced is lost
+    unseen. So is what happens within a value.
 
     >>> from snakefish import merges
     >>> squares = {1: 1}
@@ -100,15 +102,16 @@ class Insert(_OfDict):
         return Insert(clash)
 
     def capture(self, base: Any) -> _Last:
-        """Return the size and the last key."""
-        return _Last(len(base), next(reversed(base), NOTHING))
+        """Return the size and the last key, and up to EXACT values."""
+        values = list(base.values()) if len(base) <= EXACT else None
+        return _Last(len(base), next(reversed(base), NOTHING), values)
 
     def diff(self, token: _Last, mine: Any) -> Any:
         """Return the new keys with their values.
 
         Raises:
             TypeError: The task left something that is no dict.
-            ValueError: It removed keys.
+            ValueError: It removed keys, or replaced their values.
         """
         self._require(mine)
         backwards = reversed(mine.items())
@@ -116,6 +119,8 @@ class Insert(_OfDict):
         last, _ = next(backwards, (NOTHING, None))
         if len(mine) < token.size or not (last is token.key or last == token.key):
             raise ValueError(f"the task removed keys of a dict of {token.size} that may only grow")
+        if token.values is not None and list(islice(mine.values(), token.size)) != token.values:
+            raise ValueError(_replacement(mine, token.values))
         return dict(reversed(added)) or None
 
     def clashes(self, token: Any, current: Any, delta: Any) -> Iterator[Clash]:
@@ -136,6 +141,10 @@ class Insert(_OfDict):
                 changes.replace(key, value)
         return current
 
+    def capture_each(self, values: Sequence[Any]) -> Sequence[_Last]:
+        """Return the sizes and the last keys."""
+        return [_Last(len(value), next(reversed(value), NOTHING)) for value in values]
+
     def mutated(self, tokens: Sequence[_Last], values: Iterable[Any]) -> Iterable[bool]:
         """Compare sizes."""
         return map(operator.ne, map(len, values), map(operator.itemgetter(0), tokens))
@@ -143,6 +152,13 @@ class Insert(_OfDict):
     def name(self) -> str:
         """Return `insert`, with what was asked of it."""
         return "insert" if self.clash == "equal" else f"insert(clash={self.clash!r})"
+
+
+def _replacement(mine: dict[Any, Any], before: list[Any]) -> str:
+    """Return what a task did to the first value that is not as it was *before*."""
+    changes = ((key, old, new) for (key, new), old in zip(mine.items(), before) if new is not old)
+    key, old, new = next(change for change in changes if [change[1]] != [change[2]])
+    return f"the task replaced {old!r} by {new!r} at key {key!r}, which is no insertion"
 
 
 class _Before:

@@ -10,19 +10,21 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from snakefish.merges._merge import Merge, Undo
+from snakefish.merges._merge import EXACT, Merge, Undo
 
 _GROWING = (list, deque, bytearray, array)
 _CONCATENATED = (str, bytes, tuple)
 
 
 class _Ends(NamedTuple):
-    """What is remembered of a sequence; for an immutable one `first` is all of it."""
+    """What is remembered of a sequence."""
 
     kind: type
     length: int
     first: Any
     last: Any
+    all: Any = None
+    """What was in it, unless that was too much to remember."""
 
 
 class _EndsOfEach(Sequence[_Ends]):
@@ -47,9 +49,12 @@ class Append(Merge):
 
     Commits follow the order of the tasks, and replay holds.
 
-    What a mutable sequence was is remembered by its length and its two ends, which is
-    O(1) whatever its size; the delta is the new tail. So a changed length or a changed end is a
-    ValueError, but an element replaced in the middle is lost unseen.
+    The delta is the new tail. Any other change is a ValueError: an element that was
+    replaced or removed, as in `histogram[value] += 1`, for which `disjoint` on an array or
+    `count` on a dict is right. Of mutable sequences of more than 100000 elements only the
+    length and the two ends are remembered, which costs nothing whatever the size: in those, an
+    element replaced in the middle is lost unseen. So is what happens within an element, as
+    in `matrix[0][0] = 1`: the list has the same element as before.
 
     >>> from snakefish import merges
     >>> log = ["begin"]
@@ -71,12 +76,10 @@ class Append(Merge):
         return f"it is for {known}, not {type(value).__name__}"
 
     def capture(self, base: Any) -> _Ends:
-        """Return the length and the ends."""
+        """Return the length and the ends, and up to EXACT elements."""
         length = len(base)
-        if isinstance(base, _CONCATENATED):
-            return _Ends(type(base), length, base, None)
-        if not length:
-            return _Ends(type(base), 0, None, None)
+        if length <= EXACT or isinstance(base, _CONCATENATED):
+            return _Ends(type(base), length, None, None, _head(base, length))
         return _Ends(type(base), length, _element(base, 0), _element(base, length - 1))
 
     def diff(self, token: _Ends, mine: Any) -> Any:
@@ -137,13 +140,22 @@ def _element(sequence: Any, index: int) -> Any:
     return sequence[index]
 
 
+def _head(sequence: Any, length: int) -> Any:
+    """Return the first *length* elements so that they can be compared."""
+    if isinstance(sequence, array):
+        return sequence[:length].tobytes()
+    if isinstance(sequence, deque):
+        return list(islice(sequence, length))
+    return sequence[:length]
+
+
 def _begins_with(mine: Any, token: _Ends) -> bool:
-    if isinstance(mine, _CONCATENATED):
-        return mine is token.first or mine[: token.length] == token.first
-    if not token.length:
-        return True
     if len(mine) < token.length:
         return False
+    if token.all is not None:
+        return bool(_head(mine, token.length) == token.all)
+    if not token.length:  # one of many, of which none is remembered whole
+        return True
     ends = ((0, token.first), (token.length - 1, token.last))
     found = ((_element(mine, index), end) for index, end in ends)
     return all(element is end or element == end for element, end in found)

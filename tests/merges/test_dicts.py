@@ -14,6 +14,7 @@ from laws import INTS, KEYS, Laws, steps
 
 from snakefish import merges
 from snakefish.merges import _dicts
+from snakefish.merges._merge import EXACT
 
 COUNTS = st.dictionaries(KEYS, INTS, max_size=4)
 
@@ -83,11 +84,27 @@ class TestInsert(Laws):
         with pytest.raises(ValueError, match="removed keys"):
             merges.insert.diff(token, value)
 
-    def test_replaced_value_is_not_seen(self):
-        """That is the price of a capture without a copy."""
-        value = {"a": 1}
+    def test_replaced_value_is_an_error(self):
+        """Counting in a dict is no insertion, and the error names the key."""
+        value = {"a": 1, "b": 1000}
         token = merges.insert.capture(value)
-        value["a"] = 2
+        value["b"] += 1
+        with pytest.raises(ValueError, match="replaced 1000 by 1001 at key 'b'"):
+            merges.insert.diff(token, value)
+
+    def test_equal_value_is_no_replacement(self):
+        """To store what is there already is no write; a NaN is the same NaN."""
+        value = {"a": 1000, "b": math.nan}
+        token = merges.insert.capture(value)
+        value["a"] = int("1000")
+        assert merges.insert.diff(token, value) is None
+
+    def test_replaced_value_in_a_large_dict_is_not_seen(self):
+        """That is the price of a capture that costs nothing."""
+        value = dict.fromkeys(range(EXACT + 1))
+        token = merges.insert.capture(value)
+        value[0] = 2
+        assert token.values is None
         assert merges.insert.diff(token, value) is None
 
     def test_unknown_clash_is_an_error(self):

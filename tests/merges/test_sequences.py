@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from laws import INTS, Laws, steps
 
 from snakefish import merges
+from snakefish.merges._merge import EXACT
 from snakefish.merges._sequences import Append
 
 SMALL = st.lists(INTS, max_size=3)
@@ -51,7 +52,13 @@ class TestAppend(Laws):
 
     @pytest.mark.parametrize(
         "change",
-        [list.clear, list.pop, lambda x: x.insert(0, 5), lambda x: x.__setitem__(-1, 5)],
+        [
+            list.clear,
+            list.pop,
+            lambda x: x.insert(0, 5),
+            lambda x: x.__setitem__(-1, 5),
+            lambda x: x.__setitem__(1, 5),
+        ],
     )
     def test_other_changes_are_errors(self, change):
         """Removing and inserting are no additions at the end."""
@@ -59,6 +66,28 @@ class TestAppend(Laws):
         token = merges.append.capture(value)
         change(value)
         with pytest.raises(ValueError, match="3 elements"):
+            merges.append.diff(token, value)
+
+    @pytest.mark.parametrize(
+        "value", [deque([1, 2, 3]), bytearray(3), array("d", [math.nan, math.nan, 1])]
+    )
+    def test_replaced_element_is_an_error(self, value):
+        """That holds for all kinds of sequences, and NaN alone is no replacement."""
+        token = merges.append.capture(value)
+        assert merges.append.diff(token, value) is None
+        value[1] = 5
+        with pytest.raises(ValueError, match="3 elements"):
+            merges.append.diff(token, value)
+
+    def test_large_list_is_known_by_its_ends(self):
+        """Nothing is copied; an element replaced in the middle is not seen, one at an end is."""
+        value = [0] * (EXACT + 1)
+        token = merges.append.capture(value)
+        value[5] = 1
+        assert token.all is None
+        assert merges.append.diff(token, value) is None
+        value[-1] = 1
+        with pytest.raises(ValueError, match="at its end"):
             merges.append.diff(token, value)
 
     @pytest.mark.parametrize(("base", "mine"), [("abc", "abd"), (b"ab", b"b"), ((1, 2), (2, 1))])
