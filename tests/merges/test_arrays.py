@@ -76,6 +76,7 @@ class TestArrays:
         assert merges.add.apply(value, delta, []) is value
         assert value == array(kind, [merged])
 
+    @pytest.mark.filterwarnings("ignore:The 'u' type code:DeprecationWarning")
     @pytest.mark.parametrize("merge", [merges.add, merges.total], ids=repr)
     def test_text_is_refused(self, merge):
         """Letters cannot be added."""
