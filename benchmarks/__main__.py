@@ -36,7 +36,7 @@ def main() -> int:
             _write(options.json, _run(options.scale, rows))
     if not rows:
         sys.exit(f"no figure is called {' or '.join(options.names)}")
-    return int(any(OURS in row.failures for row in rows))
+    return int(any(row.failed() for row in rows))
 
 
 def _options() -> argparse.Namespace:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from benchmarks.figure import Figure
 
 
+NOT_INSTALLED = "not installed"
+
+
 class Spread(NamedTuple):
     """The middle of some numbers, the least and the greatest."""
 
@@ -76,6 +79,10 @@ class Row:
         """Make the row of a file whose figures cannot even be listed."""
         unit = Unit("")
         return cls(file, "", "cannot be listed", unit, None, [], [OURS], {}, {}, {OURS: why})
+
+    def failed(self) -> bool:
+        """Whether a runner of ours failed, and not for want of a module such as numpy."""
+        return self.failures.get(OURS, NOT_INSTALLED) != NOT_INSTALLED
 
     def spread(self, name: str) -> Spread:
         """Return what *name* measured."""

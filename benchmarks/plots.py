@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What was measured, as plots: `python -m benchmarks.plots DIRECTORY RESULT.json ...`.
 
-    against-peers     bars: how many times as good as each peer, by figure
+    against-peers     bars: how many times as good as each peer, where there is no plot by size
     latency           distributions of a message's way, ours and the peers'
     by-size-*         lines: a figure's cases that differ in size, ours, peers and the limit
-    fork-cost         the same for what the parent holds, by kind of memory
     programs          bars: speed-up of whole programs over the sequential ones
 
 A plot of which nothing was measured is not drawn. What is not drawn is removed, so that no plot is
@@ -30,7 +29,6 @@ from benchmarks.words import amount
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 PROGRAMS = "B11"
 LATENCY = "B2"
-FORK_COST = "B12"
 
 
 def main(directory: str, *results: str) -> None:
@@ -49,12 +47,15 @@ def main(directory: str, *results: str) -> None:
 def plots(runs: Sequence[Run]) -> Iterator[tuple[str, Canvas]]:
     for run in runs:
         name = run.interpreter.lower()
-        if rows := [row for row in run.rows if advantages(row) and row.id != PROGRAMS]:
+        groups = grouped_by_size(run)
+        elsewhere = [row for group in groups for row in group]
+        rows = [row for row in run.rows if row.id != PROGRAMS and row not in elsewhere]
+        if any(advantages(row) for row in rows):
             yield f"against-peers-{name}", against_peers(run, rows)
         for row in run.rows:
             if row.id == LATENCY and row.percentiles:
                 yield f"latency-{name}", latency(run, row)
-        for group in grouped_by_size(run):
+        for group in groups:
             yield f"by-size-{file_name(group)}-{name}", by_size(run, group)
     if any(row.id == PROGRAMS and speed_ups(row) for run in runs for row in run.rows):
         yield "programs", programs(runs)
@@ -83,7 +84,7 @@ def advantages(row: Row) -> dict[str, float]:
 
 def against_peers(run: Run, rows: Sequence[Row]) -> Canvas:
     bars = [
-        (f"{row.id} {row.case}: {name}", times)
+        (f"{row.id} {row.case}".strip() + f": {name}", times)
         for row in rows
         for name, times in advantages(row).items()
     ]
@@ -151,9 +152,10 @@ def by_size(run: Run, rows: Sequence[Row]) -> Canvas:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(lambda value, _: amount(value, rows[0].unit))
-    axes.set_xlabel("size")
+    axes.yaxis.set_minor_formatter("")
+    axes.set_xlabel(f"{rows[0].case} to {rows[-1].case}")
     axes.set_title(f"{run.interpreter} {run.version}: {rows[0].id} {series_of(rows[0])}")
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     axes.grid(alpha=0.3)
     return canvas
 

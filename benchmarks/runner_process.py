@@ -28,6 +28,7 @@ from typing import Any
 
 from benchmarks.discovery import Place
 from benchmarks.figure import SCALES
+from benchmarks.measured import NOT_INSTALLED
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_MEMORY = Path("/dev/shm")
@@ -186,7 +187,7 @@ def _samples(measured: Any) -> list[float]:
 def _in_a_line(error: BaseException) -> str:
     """Return what goes into the cell instead of a number."""
     if isinstance(error, ModuleNotFoundError):
-        return "not installed"
+        return NOT_INSTALLED
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
 

@@ -43,7 +43,7 @@ def main(target: str, *results: str) -> int:
         f"{run.interpreter}: {row.id} {row.case}: {row.failures[OURS]}"
         for run in runs
         for row in run.rows
-        if OURS in row.failures
+        if row.failed()
     ]
     print(*failures, sep="\n", end="\n" * bool(failures), file=sys.stderr)
     return int(bool(failures))

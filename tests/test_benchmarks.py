@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""The benchmarks: every figure runs and gives right results, whoever misbehaves among the peers.
+
+How fast anything is, is nothing that a test could know.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process_table import is_gone
+from scenario import plain_environment, run_program
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+from benchmarks.discovery import files  # noqa: E402
+
+RUN_ALL = """
+    import math
+    from benchmarks import discovery
+    from benchmarks.figure import LIMIT, OURS, TINY
+    for figure in discovery.listed({file!r}, TINY):
+        assert OURS in figure.runners, figure.id
+        for name, run in figure.runners.items():
+            try:
+                measured = run()
+            except ModuleNotFoundError as error:
+                assert name not in (OURS, LIMIT) or error.name == "numpy", name
+                continue
+            samples = measured if isinstance(measured, list) else [measured]
+            assert samples and all(map(math.isfinite, samples)), (figure.id, name, samples)
+    print("all")
+"""
+
+UNRULY = """
+import os, signal, subprocess, sys, time
+from benchmarks.figure import OURS, SECONDS, Aim, Figure
+
+def note(pid):
+    with open({pids!r}, "a") as file:
+        print(pid, file=file)
+
+def leave_a_child():
+    note(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]).pid)
+    return 1.0
+
+def leave_a_daemon():
+    ready, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.write(tell, b"!")
+        time.sleep(1000)
+    os.read(ready, 1)
+    note(pid)
+    return 1.0
+
+def leave_a_name():
+    open("/dev/shm/left_by_%d" % os.getpid(), "w").close()
+    return 1.0
+
+def figures(scale):
+    return [
+        Figure(
+            id="unruly",
+            what="who misbehaves",
+            unit=SECONDS,
+            runners={
+                OURS: lambda: [1.0, 2.0, 6.0],
+                "prints": lambda: print("loud") or os.write(1, b"louder") and 4.0,
+                "is not there": lambda: __import__("no_module_of_this_name"),
+                "raises": lambda: 1 / 0,
+                "hangs": lambda: time.sleep(1000),
+                "crashes": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+                "exits": lambda: os._exit(3),
+                "leaves a child": leave_a_child,
+                "leaves a daemon": leave_a_daemon,
+                "leaves a name": leave_a_name,
+            },
+            aims=[Aim("prints", at_most=0.5), Aim("raises", at_most=1), Aim(at_least=9)],
+        )
+    ]
+"""
+
+
+@pytest.mark.parametrize("file", files())
+def test_every_runner_of_a_figure_runs(file: str) -> None:
+    """At a tiny size each runner ends with a number, and finds its own results right."""
+    ended = run_program(RUN_ALL.format(file=file), preamble="")
+    assert (ended.status, ended.output) == (0, "all\n"), ended.complaint
+
+
+def measure(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the benchmarks that are in *where*."""
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--tiny", *arguments],
+        cwd=where,
+        env={**plain_environment(), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: Any) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A copy of the benchmarks, with one more figure and less patience, and how it ran."""
+    where = tmp_path_factory.mktemp("unruly")
+    shutil.copytree(ROOT / "benchmarks", where / "benchmarks")
+    figure = where / "benchmarks" / "figure.py"
+    figure.write_text(figure.read_text().replace("patience=30", "patience=3"))
+    unruly = UNRULY.replace("{pids!r}", repr(str(where / "pids")))
+    (where / "benchmarks" / "unruly.py").write_text(unruly)
+    (where / "benchmarks" / "broken.py").write_text("\ndef figures(scale): return 1 / 0")
+    return where, measure(where, "unruly", "--json", "result.json")
+
+
+class TestUnruly:
+    """A figure whose peers misbehave."""
+
+    def test_each_costs_its_own_cell(self, ran: Any) -> None:
+        """Whoever fails is told by why, and the others are measured."""
+        row = rows(ran[0])[-1]
+        assert row["turns"]["ours"] == [2.0]
+        assert row["turns"]["prints"] == [4.0]
+        assert row["failures"] == {
+            "is not there": "not installed",
+            "raises": "ZeroDivisionError: division by zero",
+            "hangs": "no answer in 3 s",
+            "crashes": "died of SIGSEGV",
+            "exits": "died of exit status 3",
+        }
+
+    def test_a_file_that_cannot_list_its_figures_is_a_row(self, ran: Any) -> None:
+        """A broken file is told of, fails the run, and the others are measured."""
+        assert [row["id"] for row in rows(ran[0])] == ["broken", "unruly"]
+        assert rows(ran[0])[0]["failures"] == {"ours": "ZeroDivisionError: division by zero"}
+        assert ran[1].returncode == 1
+
+    def test_nothing_is_left_of_them(self, ran: Any) -> None:
+        """Children, daemons and names of shared memory end with their runners."""
+        pids = [int(pid) for pid in (ran[0] / "pids").read_text().split()]
+        assert len(pids) == 2
+        assert all(is_gone(pid) for pid in pids)
+        assert not [name for name in os.listdir("/dev/shm") if name.startswith("left_by_")]
+
+    def test_the_page_has_no_empty_cell(self, ran: Any) -> None:
+        """Every cell of the table says something, and ratios, aims and verdicts are there."""
+        page = page_of(ran[0])
+        table = [line for line in page.splitlines() if line.startswith("|")]
+        assert len(table) == 4
+        assert all(cell.strip() for line in table for cell in line.strip("|").split("|"))
+        assert "prints: 0.50x (0.50 to 0.50) of 4.00 s" in page
+        assert "at most 0.5x prints<br>at most 1x raises<br>at least 9.00 s" in page
+        assert "yes<br>not known<br>no" in page
+
+
+def rows(where: Path) -> Any:
+    """The rows that were written."""
+    return json.loads((where / "result.json").read_text())["rows"]
+
+
+def page_of(where: Path) -> str:
+    """The page made of what was written."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.table", "page.md", "result.json"],
+        cwd=where,
+        env={**plain_environment(), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].endswith("ZeroDivisionError: division by zero")
+    return (where / "page.md").read_text()
+
+
+class TestCommand:
+    """python -m benchmarks."""
+
+    def test_an_unknown_name_is_said_so(self) -> None:
+        """A figure that does not exist is an error, and nothing is measured."""
+        ended = measure(ROOT, "B99")
+        assert ended.returncode == 1
+        assert ended.stderr == "no figure is called B99\n"
+
+    def test_of_one_figure_measures_that_one(self) -> None:
+        """A figure is found by its id, in any case, and told with its aims."""
+        ended = measure(ROOT, "b13")
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.startswith("B13")
+        assert "at most 0.5x multiprocessing" in ended.stdout
