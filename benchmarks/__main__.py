@@ -3,7 +3,8 @@
 
 Everybody takes turns: ours, the peers that are installed, the limit. Without names all figures are
 measured, in some minutes; --full is careful and takes an hour or more. Nothing about speed is ever
-asserted. The status is 1 if a runner of ours failed, or gave a wrong result.
+asserted. The status is 1 if a runner of ours failed, or gave a wrong result. With names and a FILE
+that the same program wrote, on the same machine and day, the other rows of it are kept.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
 def main() -> int:
     options = _options()
     adopt_orphans()
+    before = _read(options.json, options.scale) if options.json and options.names else []
     rows: list[Row] = []
     for row in _rows(options.names, SCALES[options.scale]):
         rows.append(row)
         print("\n".join(_lines(row)), flush=True)
         if options.json:
-            _write(options.json, _run(options.scale, rows))
+            _write(options.json, _run(options.scale, _merged(before, rows)))
     if not rows:
         sys.exit(f"no figure is called {' or '.join(options.names)}")
     return int(any(row.failed() for row in rows))
@@ -81,6 +83,19 @@ def _run(scale: str, rows: Sequence[Row]) -> Run:
     return Run(
         name, version, machine.machine(), machine.commit(), machine.today(), scale, list(rows)
     )
+
+
+def _read(path: Path, scale: str) -> list[Row]:
+    """Return the rows that another run of the same program wrote, none if it was not the same."""
+    if not path.exists():
+        return []
+    found = Run.from_json(json.loads(path.read_text("utf-8")))
+    return list(found.rows) if found == _run(scale, found.rows) else []
+
+
+def _merged(before: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of a run in part and, where it has none, those from before."""
+    return list({(row.id, row.case): row for row in (*before, *rows)}.values())
 
 
 def _write(path: Path, run: Run) -> None:

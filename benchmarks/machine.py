@@ -12,6 +12,10 @@ import sys
 from pathlib import Path
 
 
+WRITTEN = (":!*.json", ":!*.md", ":!*.svg")
+"""What a run itself writes."""
+
+
 def interpreter() -> tuple[str, str]:
     """Return "CPython" or "PyPy", and its version; PyPy's own and that of its language."""
     language = platform.python_version()
@@ -42,14 +46,20 @@ def _text(path: str) -> str:
 
 
 def commit() -> str:
-    """Return the commit of the files as they are, "unknown" outside of a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    """Return the commit, and whether the files differ from it; "unknown" if there is none."""
     try:
-        where = Path(__file__).parent
-        ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=where)
+        head = _git("rev-parse", "--short", "HEAD").stdout.strip()
+        differs = _git("diff", "--quiet", "HEAD", "--", ".", *WRITTEN).returncode
     except FileNotFoundError:
         return "unknown"
-    return ended.stdout.strip() or "unknown"
+    return f"{head} and changes" if head and differs else head or "unknown"
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).resolve().parent.parent
+    return subprocess.run(
+        ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
+    )
 
 
 def today() -> str:
