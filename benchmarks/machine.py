@@ -11,7 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 WRITTEN = (":!*.json", ":!*.md", ":!*.svg")
 """What a run itself writes."""
 
