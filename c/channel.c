@@ -21,11 +21,10 @@
  */
 #define _GNU_SOURCE
 #include "channel.h"
+#include "memory_file.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -158,20 +157,15 @@ static void give_back(void *memory, size_t size)
     madvise(memory, size, MADV_REMOVE);
 }
 
-/* A file in memory is not charged before it is touched; where a limit on the
- * size of files forbids it, an anonymous mapping may be. */
+/* Where there can be no file in memory, anonymous memory may do. */
 static void *map_shared(size_t size)
 {
-    struct rlimit file_size;
     void *memory = MAP_FAILED;
-    int fd = -1;
+    int file = memory_file_create(size);
 
-    if (getrlimit(RLIMIT_FSIZE, &file_size) == 0 && file_size.rlim_cur >= size)
-        fd = (int)syscall(SYS_memfd_create, "snakefish", 1u /* MFD_CLOEXEC */);
-    if (fd >= 0) {
-        if (ftruncate(fd, (off_t)size) == 0)
-            memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        close(fd);
+    if (file >= 0) {
+        memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        close(file);
     }
     if (memory == MAP_FAILED)
         memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
