@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* snakefish: processes that feel like threads, and channels between them.
  *
- * Three sections, in the order a reader needs them: Clock, Process, Channel.
+ * Five sections, in the order a reader needs them: Clock, Process, Channel,
+ * Counter, Pages.
  *
  * Every function that can fail returns 0 or a useful non-negative number, and
  * a negative errno value on failure; `errno` itself is never part of the
@@ -319,6 +320,69 @@ SF_API void sf_counter_stop(struct sf_counter *counter);
 
 /* Unmap this process's copy. Accepts NULL. */
 SF_API void sf_counter_destroy(struct sf_counter *counter);
+
+/* ------------------------------------------------------------------ Pages */
+
+/* Memory of zeros that knows which of its pages were written to. A fork copies
+ * it as it does any other: what a process writes no other one sees. */
+struct sf_pages;
+
+/* What the memory was at a moment. Forked children inherit it. */
+struct sf_image;
+
+/* Make `size` bytes of it.
+ *
+ * Returns 0, or
+ *   -EINVAL     a size of 0
+ *   -ENOMEM     no memory for the handle, or no address space
+ *   -EMFILE, -ENFILE  no descriptor; it keeps one
+ *   -ENOTSUP    it does not work here, which was tried: no files in memory, or
+ *               none of that size, no /proc, or a kernel that does not tell
+ */
+SF_API int sf_pages_create(size_t size, struct sf_pages **pages);
+
+/* The memory itself. It stays where it is. */
+SF_API void *sf_pages_data(const struct sf_pages *pages);
+
+/* Make what was written the state that later writes are told from: images cost
+ * less then, and the memory only once what it holds.
+ *
+ * Concurrency: no other thread of this process writes to the memory meanwhile,
+ * or forks; what it wrote could be lost.
+ *
+ * Returns 0, or a negative number and nothing has changed:
+ *   -EBUSY      there is an image, or another process that inherited the memory
+ *   -EBADF      the descriptor was closed by somebody
+ *   -ENOMEM, -EMFILE, -ENFILE, ... as open(2), flock(2) and mmap(2) have them
+ */
+SF_API int sf_pages_settle(struct sf_pages *pages);
+
+/* Free the memory of this process when its last image is destroyed. Accepts NULL. */
+SF_API void sf_pages_destroy(struct sf_pages *pages);
+
+/* Remember what the memory is now. Pages written since it was last settled are
+ * copied, others are not.
+ *
+ * Concurrency: what other threads write meanwhile is in it or not.
+ *
+ * Returns 0, -ENOMEM, or -EBADF as above. */
+SF_API int sf_image_create(struct sf_pages *pages, struct sf_image **image);
+
+/* The bytes that the memory had; not to be written to. */
+SF_API const void *sf_image_data(const struct sf_image *image);
+
+/* Find elements of `element_size` bytes each, the first of them at offset
+ * `start` and the last one before `end`, that are not in this process what they
+ * are in the image. Writes up to `count` pairs: where a run of such elements
+ * starts, and where it ends. Only pages that were written to are looked at.
+ *
+ * Returns how many runs it found. If that is `count` there may be more: call
+ * again, to start where the last one ends. */
+SF_API size_t sf_image_changes(const struct sf_image *image, size_t start, size_t end,
+                               size_t element_size, size_t *bounds, size_t count);
+
+/* Accepts NULL. */
+SF_API void sf_image_destroy(struct sf_image *image);
 
 #ifdef __cplusplus
 }

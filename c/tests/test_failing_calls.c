@@ -26,7 +26,9 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 
 #define PAGE ((size_t)4096)
@@ -83,6 +85,10 @@ WRAP(int, ftruncate, (int file, off_t size), (file, size), -1)
 WRAP(int, getrlimit, (int resource, struct rlimit *limit), (resource, limit), -1)
 WRAP(int, pipe2, (int *ends, int flags), (ends, flags), -1)
 WRAP(ssize_t, read, (int file, void *data, size_t size), (file, data, size), -1)
+WRAP(ssize_t, pread, (int file, void *data, size_t size, off_t offset), (file, data, size, offset),
+     -1)
+WRAP(int, flock, (int file, int operation), (file, operation), -1)
+WRAP(int, fstat, (int file, struct stat *status), (file, status), -1)
 WRAP(int, poll, (struct pollfd * files, nfds_t count, int timeout), (files, count, timeout), -1)
 WRAP(pid_t, fork, (void), (), -1)
 WRAP_RETURNING(clock_nanosleep,
@@ -262,6 +268,10 @@ static const struct fault faults[] = {
     {"futex_waitv", ENOMEM},
     {"futex_waitv", ENOSYS},
     {"futex_waitv", EPERM},
+    {"pread", EIO},
+    {"flock", ENOLCK},
+    {"flock", EWOULDBLOCK},
+    {"fstat", EIO},
     {"waitid", ECHILD},
     {"fork", EAGAIN},
     {"fork", ENOMEM},
@@ -283,6 +293,8 @@ struct world {
     struct sf_message *message;
     struct sf_process *process;
     struct sf_counter *counter;
+    struct sf_pages *pages;
+    struct sf_image *image;
     pid_t pid;
     uint64_t parent;
     long sent, received;
@@ -787,6 +799,75 @@ static void drop_counter(struct world *world)
     sf_counter_destroy(world->counter);
 }
 
+/* --------------------------------------------------------------- scenes of pages */
+
+#define MEMORY_SIZE (40 * PAGE)
+#define WRITTEN (7 * PAGE + 3)
+
+static int64_t create_pages(struct world *world)
+{
+    return sf_pages_create(MEMORY_SIZE, &world->pages);
+}
+
+static void need_pages(struct world *world)
+{
+    CHECK_EQUAL(create_pages(world), 0);
+    ((char *)sf_pages_data(world->pages))[WRITTEN] = 1;
+}
+
+static void need_image(struct world *world)
+{
+    need_pages(world);
+    CHECK_EQUAL(sf_image_create(world->pages, &world->image), 0);
+    ((char *)sf_pages_data(world->pages))[WRITTEN] = 2;
+}
+
+/* Who cannot see whether others have the memory has to think so, and for good
+ * if children may come that cannot be seen. */
+static int64_t settle_pages(struct world *world)
+{
+    int rc = sf_pages_settle(world->pages);
+
+    return rc == -EBUSY ? 0 : rc;
+}
+
+static int64_t make_image(struct world *world)
+{
+    return sf_image_create(world->pages, &world->image);
+}
+
+static int64_t compare_with_image(struct world *world)
+{
+    size_t bounds[4] = {0};
+
+    CHECK_EQUAL(sf_image_changes(world->image, 0, MEMORY_SIZE, 1, bounds, 2), 1);
+    CHECK(bounds[0] == WRITTEN && bounds[1] == WRITTEN + 1);
+    return 0;
+}
+
+static void drop_new_pages(struct world *world)
+{
+    memset(sf_pages_data(world->pages), 1, MEMORY_SIZE);
+    sf_pages_destroy(world->pages);
+}
+
+static void drop_pages(struct world *world)
+{
+    const char *data = sf_pages_data(world->pages);
+
+    CHECK(data[WRITTEN] == 1 && data[WRITTEN + PAGE] == 0);
+    sf_pages_destroy(world->pages);
+}
+
+static void drop_image(struct world *world)
+{
+    const char *data = sf_image_data(world->image);
+
+    CHECK(data[WRITTEN] == 1 && data[WRITTEN + PAGE] == 0);
+    sf_image_destroy(world->image);
+    sf_pages_destroy(world->pages);
+}
+
 static int64_t calibrate(struct world *world)
 {
     double ns_per_tick = 0;
@@ -846,6 +927,14 @@ static const struct scene scenes[] = {
     {"fork", need_channel, fork_bare, drop_bare_fork, {0}},
     {"look at a parent", need_channel_of_thread, look_at_parent, drop_channel, {0}},
     {"create a counter", need_nothing, create_counter, drop_counter, {0}},
+    {"create pages", need_nothing, create_pages, drop_new_pages, {-ENOTSUP, -EMFILE, -ENFILE}},
+    {"settle pages",
+     need_pages,
+     settle_pages,
+     drop_pages,
+     {-EBADF, -EMFILE, -ENFILE, -ENOENT, -EACCES, -EAGAIN, -ENOLCK}},
+    {"make an image", need_pages, make_image, drop_image, {-EBADF}},
+    {"compare with an image", need_image, compare_with_image, drop_image, {0}},
     {"calibrate", need_nothing, calibrate, need_nothing, {0}},
 };
 
