@@ -332,6 +332,10 @@ class Call:
 
     def close(self) -> None:
         """End all tasks: the next call begins afresh."""
+        for (_, merge), token in zip(self._variables, self._tokens):
+            if merge.early:
+                merge.release(token)
+        self._tokens = []
         for epoch in self._epochs:
             epoch.leave()
         self._epochs = []

@@ -1218,6 +1218,45 @@ class TestValues:
         assert list(cells) == [n * n for n in range(8)]
 
 
+class Lender(Merge):
+    """Lends the parent a token, and wants it back."""
+
+    early = True
+
+    def capture(self, base: Any) -> Any:
+        lent.append(object())
+        return lent[-1]
+
+    def diff(self, token: Any, mine: Any) -> Any:
+        return None
+
+    def release(self, token: Any) -> None:
+        lent.remove(token)
+
+
+lent: list[Any] = []
+
+
+class TestTokens:
+    def test_each_is_given_back_when_its_call_is_over(self) -> None:
+        """With the last join, and with the end of a map, whatever comes of it."""
+        share = {"number": Lender()}
+        first, second = Thread(int, share=share), Thread(int, share=share)
+        first.start()
+        second.start()
+        assert len(lent) == 2
+        first.join()
+        assert len(lent) == 1
+        second.dispose()
+        assert lent == []
+        first.dispose()
+        assert snakefish.map(note, [1, 2], share=share, chunksize=1) == [-1, -2]
+        assert lent == []
+        with pytest.raises(ZeroDivisionError):
+            snakefish.map(lambda i: 1 // i, [1, 0, 2], share={__name__ + ":number": Lender()})
+        assert lent == []
+
+
 class TestPrograms:
     """Whole programs."""
 

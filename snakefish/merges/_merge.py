@@ -137,6 +137,9 @@ class Merge:
         """
         raise NotImplementedError
 
+    def release(self, token: Any) -> None:
+        """Let go of *token*, in the parent, when the call it was captured for is over."""
+
     def settle(self, before: Any, deltas: list[Any]) -> Any:
         """Return the value that *before* has after all *deltas* of a call, in their order.
 
