@@ -1,24 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""The merge of buffers whose elements have one writer each.
-
-Two images of a buffer are compared block by block, which is a copy and a memcmp each. Only
-in blocks that differ is looked for the elements: where the exclusive or of both
-images, as two long integers, is not zero.
-"""
+"""The merge of buffers whose elements have one writer each."""
 
 from __future__ import annotations
 
 import copy
-import functools
-import re
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from snakefish.merges._images import Copy, Image, image_of, read
 from snakefish.merges._merge import Clash, Merge, Undo
-
-BLOCK = 1 << 16
-"""So many bytes are compared at a time: few calls, and they stay in the cache."""
 
 
 class _Layout(NamedTuple):
@@ -63,11 +54,11 @@ class _Layout(NamedTuple):
         return f"{'x'.join(map(str, self.shape))} elements of {self.format}"
 
 
-class _Image(NamedTuple):
+class _Token(NamedTuple):
     """What a buffer was."""
 
     layout: _Layout
-    data: bytes
+    image: Image
 
 
 class _Runs(list[tuple[int, bytes]]):
@@ -91,9 +82,9 @@ class Disjoint(Merge):
 
     The buffer is copied once for all tasks of a call, each task compares its own with
     the copy (4 ms for 8 MB that did not change, 50 if all did; PyPy: 9 and 150), and
-    only the changed elements travel. Its size, shape and type must
-    stay. Memory that is shared between processes anyway needs no merge, and would conflict
-    with itself.
+    only the changed elements travel. One that `snakefish.array` made is neither copied nor
+    compared but where it was written to. Its size, shape and type must stay. Memory that
+    is shared between processes anyway needs no merge, and would conflict with itself.
 
     >>> from array import array
     >>> from snakefish import merges
@@ -118,12 +109,12 @@ class Disjoint(Merge):
             return str(error)
         return ""
 
-    def capture(self, base: Any) -> _Image:
-        """Return a copy."""
+    def capture(self, base: Any) -> _Token:
+        """Return an image, which is a copy except for what `snakefish.array` made."""
         with _bytes_of(base) as view:
-            return _Image(_layout(base), view.tobytes())
+            return _Token(_layout(base), image_of(view))
 
-    def diff(self, token: _Image, mine: Any) -> Any:
+    def diff(self, token: _Token, mine: Any) -> Any:
         """Return what was written, as runs: the number of the first element, and their bytes.
 
         Raises:
@@ -132,25 +123,25 @@ class Disjoint(Merge):
         """
         self._require(token, mine, "the task left")
         with _readable(mine) as view:
-            runs = _Runs(_runs(token.data, view, token.layout.size))
+            runs = _Runs(token.image.runs(view, token.layout.size))
         runs.layout = token.layout
         return runs or None
 
-    def clashes(self, token: _Image, current: Any, delta: Any) -> Iterator[Clash]:
+    def clashes(self, token: _Token, current: Any, delta: Any) -> Iterator[Clash]:
         """Yield the elements that others have written too.
 
         Raises:
             ValueError: The buffer has another size, shape or type now.
         """
         self._require(token, current, "the parent made it")
-        layout, before = token
+        layout, image = token
         size = layout.size
         for first, theirs in delta:
             start = first * size
             with _readable(current) as view:
-                now = _read(view, start, start + len(theirs))
-            was = before[start : start + len(theirs)]
-            for written, elements in _runs(was, memoryview(now), size) if was != now else ():
+                now = read(view, start, start + len(theirs))
+            was = image.read(start, start + len(theirs))
+            for written, elements in Copy(was).runs(memoryview(now), size) if was != now else ():
                 begin, end = written * size, written * size + len(elements)
                 for at in range(begin, end, size):
                     values = (layout.element(data[at : at + size]) for data in (now, theirs))
@@ -168,7 +159,7 @@ class Disjoint(Merge):
         with _readable(current) as view:
             for first, elements in delta:
                 start = first * size
-                old.append((first, _read(view, start, start + len(elements))))
+                old.append((first, read(view, start, start + len(elements))))
         _write(current, delta, size)
         return current
 
@@ -179,7 +170,11 @@ class Disjoint(Merge):
             view[:] = bytes(len(view))
         return empty
 
-    def _require(self, token: _Image, value: Any, who: str) -> None:
+    def release(self, token: _Token) -> None:
+        """Let go of the image."""
+        token.image.release()
+
+    def _require(self, token: _Token, value: Any, who: str) -> None:
         refusal = self.refusal(value)
         if refusal:
             raise TypeError(f"{who} a {type(value).__name__}: {refusal}")
@@ -234,11 +229,6 @@ def _readable(value: Any) -> memoryview:
     return view if view.ndim == 1 or not view.nbytes else view.cast("B")
 
 
-def _read(view: memoryview, start: int, end: int) -> bytes:
-    unit = view.itemsize
-    return view[start // unit : end // unit].tobytes()
-
-
 def _bytes_of_numpy(value: Any) -> Any:
     """Return a view of any array, whatever its shape, as an array of bytes."""
     if value.dtype.hasobject:
@@ -247,32 +237,6 @@ def _bytes_of_numpy(value: Any) -> Any:
         raise TypeError("it is for contiguous arrays: share the one that this is a part of")
     plain = sys.modules["numpy"].asarray(value)
     return plain.reshape(-1, order="A").view("u1")
-
-
-def _runs(was: bytes, now: memoryview, size: int) -> list[tuple[int, bytes]]:
-    """Return where *now* differs, as numbers of first elements, and what it has there."""
-    runs: list[tuple[int, bytes]] = []
-    step = max(1, BLOCK // size) * size
-    for start in range(0, len(was), step):
-        before, after = was[start : start + step], _read(now, start, start + step)
-        if before != after:
-            runs += _runs_in_block(before, after, start // size, size)
-    return runs
-
-
-def _runs_in_block(was: bytes, now: bytes, first: int, size: int) -> Iterator[tuple[int, bytes]]:
-    difference = int.from_bytes(was, "little") ^ int.from_bytes(now, "little")
-    for run in _changed(size).finditer(difference.to_bytes(len(was), "little")):
-        start, end = run.span(1)
-        if start < end:
-            yield first + start // size, now[start:end]
-
-
-@functools.cache
-def _changed(size: int) -> re.Pattern[bytes]:
-    """Return what matches elements that are all zeros, and then, as group 1, others."""
-    zero = rb"\0{%d}" % size
-    return re.compile(rb"(?:%b)*((?:(?!%b).{%d})*)" % (zero, zero, size), re.DOTALL)
 
 
 def _write(target: Any, runs: list[tuple[int, bytes]], size: int) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from laws import INTS, Laws, steps
 
 from snakefish import merges
-from snakefish.merges import _buffers
+from snakefish.merges import _images
 
 WIDTH = 6
 HERE = st.integers(0, WIDTH - 1)
@@ -48,7 +48,7 @@ class TestDisjoint(Laws):
     @pytest.mark.parametrize("changed", [[], [0], [9], [0, 1, 2], [2, 3, 7, 9], list(range(10))])
     def test_runs_are_exactly_what_changed(self, monkeypatch, block, changed):
         """Whatever the blocks are, each changed element and no other is in a run."""
-        monkeypatch.setattr(_buffers, "BLOCK", block)
+        monkeypatch.setattr(_images, "BLOCK", block)
         value = array("d", range(1, 11))
         token = merges.disjoint.capture(value)
         for index in changed:
