@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import sys
 from collections.abc import Iterator
@@ -223,9 +224,15 @@ def _bytes_of(value: Any) -> memoryview:
 def _readable(value: Any) -> memoryview:
     """Return a view of one dimension, in units that are an element or a part of one.
 
-    Not cast where that can be avoided: PyPy reads slices of a cast view byte by byte.
+    Not cast where that can be avoided, even by taking what was cast: PyPy reads slices
+    of a cast view byte by byte.
     """
     view = memoryview(_bytes_of_numpy(value) if _is_numpy(value) else value)
+    with contextlib.suppress(TypeError):  # it is gone
+        whole = memoryview(view.obj)
+        is_plain = whole.ndim == 1 and whole.c_contiguous and view.itemsize % whole.itemsize == 0
+        if is_plain and whole.nbytes == view.nbytes:
+            return whole
     return view if view.ndim == 1 or not view.nbytes else view.cast("B")
 
 

@@ -116,6 +116,20 @@ class TestDisjoint(Laws):
         every = [(row, column) for row in range(2) for column in range(3)]
         assert [key for key in every if merges.disjoint.touches(delta, key)] == [(0, 2), (1, 1)]
 
+    @pytest.mark.parametrize("letter", "bhid")
+    @pytest.mark.parametrize("of", "bhid")
+    def test_view_of_another_format(self, letter, of):
+        """Its own elements count, whatever those of the memory are, and its own part of it."""
+        memory = array(of, bytes(48))
+        view = memoryview(memory).cast("B").cast(letter)[1:]
+        whole = memoryview(memory).cast("B").cast(letter)
+        for value, at in ((view, 2), (whole, 3)):
+            token = merges.disjoint.capture(value)
+            value[at] = value[at] + 1
+            delta = merges.disjoint.diff(token, value)
+            assert [(first, len(data)) for first, data in delta] == [(at, value.itemsize)]
+            assert [clash.key for clash in merges.disjoint.clashes(token, value, delta)] == [at]
+
     def test_resized_buffer_is_an_error(self):
         """Elements that moved cannot be told from ones that were written."""
         token = merges.disjoint.capture(bytearray(4))
