@@ -7,6 +7,7 @@ objects between any of them. Nothing happens at import but definitions.
 """
 
 from snakefish import merges
+from snakefish._array import array
 from snakefish._channel import Channel
 from snakefish._clock import get_timestamp, get_timestamp_serialized, timestamp_to_ns
 from snakefish._errors import (
@@ -61,6 +62,7 @@ __all__ = [
     "Thread",
     "WaitTimeoutError",
     "__version__",
+    "array",
     "get_timestamp",
     "get_timestamp_serialized",
     "map",
