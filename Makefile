@@ -110,7 +110,7 @@ THREAD_TESTS ?= $(foreach test,$(PLAIN_TESTS),$(if $(or $(findstring thread,$(te
 WRAPPED_BY_test_hostile := mmap munmap
 WRAPPED_BY_test_liveness_without_words := syscall
 WRAPPED_BY_fuzz_channel := mmap munmap
-WRAPPED_BY_test_pages := ioctl open
+WRAPPED_BY_test_pages := ioctl open flock
 WRAPPED_BY_test_failing_calls := calloc free mmap madvise ftruncate getrlimit pipe2 read pread close \
     open flock fstat fcntl ioctl poll fork waitid clock_nanosleep syscall pthread_atfork \
     pthread_mutexattr_init pthread_mutex_init pthread_mutex_trylock pthread_mutex_clocklock

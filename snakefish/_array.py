@@ -50,11 +50,14 @@ def array(shape: int | Iterable[int], dtype: Any = "d") -> Any:
     [0, 1, 4, 9, 16, 25]
 
     Its memory lasts as long as any view of it, costs one descriptor, and is never moved.
-    Pages that both parent and a child wrote to are there twice. Where the kernel does not
-    tell (see proc_pid_pagemap(5)), or there is no descriptor left, the array is memory
-    like any other, which is copied and compared: slower, with the same results. So is, on
-    PyPy, a slice of a memoryview, if that is what is shared. A thread of a C library that
-    writes to the array on its own must not do so while a call begins.
+    What was written before a call is moved aside when the call begins, once; while other
+    Python threads run, or processes from before that still have the array, it is copied
+    for each call instead. A thread of a C library must not write to the array, of its
+    own accord, while a call begins.
+
+    Where the kernel does not tell (see proc_pid_pagemap(5) and pagemap.rst in its
+    documentation), or no descriptor is left, the array is memory like any other: copied
+    and compared, slower, with the same results. So is, on PyPy, a slice of a memoryview.
 
     Raises:
         TypeError: *shape* or *dtype* is none, or *dtype* has references to objects.

@@ -10,6 +10,7 @@
 #include "peer.h"
 
 #include <stdarg.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
@@ -21,7 +22,8 @@
 /* -------------------------------------------------------- two kinds of kernel */
 
 static bool no_scans, no_pagemap;
-static long scans;
+static bool no_locks;
+static long scans, huge_pages;
 
 int __real_ioctl(int, unsigned long, ...);
 int __wrap_ioctl(int, unsigned long, ...);
@@ -54,6 +56,18 @@ int __wrap_open(const char *path, int flags, ...)
         return -1;
     }
     return __real_open(path, flags);
+}
+
+int __real_flock(int, int);
+int __wrap_flock(int, int);
+
+int __wrap_flock(int file, int operation)
+{
+    if (no_locks && (operation & LOCK_SH) != 0) {
+        errno = ENOLCK;
+        return -1;
+    }
+    return __real_flock(file, operation);
 }
 
 /* ------------------------------------------------------------------- subjects */
@@ -117,6 +131,18 @@ static size_t own_pages(struct memory memory, size_t size)
     }
     close(file);
     return own;
+}
+
+/* The descriptor of the memory's file, which is the one of that size. */
+static int file_of(size_t size)
+{
+    struct stat status;
+
+    for (int file = 3; file < 1000; file++)
+        if (fstat(file, &status) == 0 && status.st_size == (off_t)size)
+            return file;
+    CHECK(!"there is one");
+    return -1;
 }
 
 /* ------------------------------------------------------------ in one process */
@@ -324,16 +350,42 @@ static void locked_memory_is_compared_page_by_page(void)
     sf_pages_destroy(memory.pages);
 }
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+/* Make huge pages of the file's pages, which need a mapping at a round address. */
+static bool make_huge(size_t size)
+{
+    int file = file_of(size);
+    size_t huge = 2 * MIB;
+    unsigned char *room = mmap(NULL, size + huge, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *round = room + (huge - (uintptr_t)room % huge);
+    bool made = false;
+
+    mmap(round, size, PROT_READ, MAP_SHARED | MAP_FIXED, file, 0);
+    for (int attempt = 0; attempt < 20 && !made; attempt++)
+        made = madvise(round, size, MADV_COLLAPSE) == 0;
+    munmap(room, size + huge);
+    return made;
+}
+
+/* A write copies a part of one. */
 static void huge_pages_are_found_as_well(void)
 {
     struct memory memory = make_memory(16 * MIB);
     struct sf_image *image;
 
-    madvise(memory.data, 16 * MIB, MADV_HUGEPAGE);
     memset(memory.data, 1, 16 * MIB);
+    CHECK_EQUAL(sf_pages_settle(memory.pages), 0);
+    huge_pages += make_huge(16 * MIB);
     image = make_image(memory);
-    CHECK_EQUAL(memory.data[5 * MIB], 1);
+    CHECK(memcmp(sf_image_data(image), memory.data, 16 * MIB) == 0);
     memory.data[9 * MIB] = 2;
+    memory.data[5 * MIB] = 1;
+    check_change(image, 16 * MIB, 1, 9 * MIB, 9 * MIB + 1);
+    CHECK(own_pages(memory, 16 * MIB) < 4 * MIB / PAGE);
+    make_huge(16 * MIB);
     check_change(image, 16 * MIB, 1, 9 * MIB, 9 * MIB + 1);
     sf_image_destroy(image);
     CHECK_EQUAL(sf_pages_settle(memory.pages), 0);
@@ -462,14 +514,9 @@ static void a_stolen_descriptor_is_not_taken_for_ours(void)
 {
     struct memory memory = make_memory(SIZE);
     struct sf_image *image = make_image(memory);
-    int probe = open("/dev/null", O_RDONLY), stranger = -1, file = -1;
-    struct stat ours, theirs;
+    int file = file_of(SIZE), stranger;
+    struct stat theirs;
 
-    /* The file is the one descriptor before the probe that has its size. */
-    for (int fd = 3; fd < probe; fd++)
-        if (fstat(fd, &ours) == 0 && ours.st_size == (off_t)SIZE)
-            file = fd;
-    CHECK(file > 0);
     stranger = (int)syscall(SYS_memfd_create, "stranger", 1u);
     CHECK_EQUAL(ftruncate(stranger, (off_t)SIZE), 0);
     CHECK_EQUAL(dup2(stranger, file), file);
@@ -483,7 +530,6 @@ static void a_stolen_descriptor_is_not_taken_for_ours(void)
     CHECK(fstat(file, &theirs) == 0 && theirs.st_size == (off_t)SIZE);
     close(file);
     close(stranger);
-    close(probe);
 }
 
 /* -------------------------------------------------------------- other processes */
@@ -578,6 +624,25 @@ static void nothing_is_settled_while_a_child_has_the_memory(void)
     CHECK_EQUAL(end_peer(child), 0);
     CHECK_EQUAL(sf_pages_settle(family.memory.pages), 0);
     CHECK_EQUAL(own_pages(family.memory, SIZE), 0);
+    end_family(&family);
+}
+
+/* A child that cannot be seen may have been forked meanwhile, and one was. */
+static void where_the_kernel_keeps_no_lock_nothing_is_settled_any_more(void)
+{
+    struct family family = make_family();
+    struct sf_process *child;
+
+    family.memory.data[2 * PAGE] = 6;
+    no_locks = true;
+    CHECK_EQUAL(sf_pages_settle(family.memory.pages), -ENOLCK);
+    no_locks = false;
+    child = start_peer(see_old_state, &family);
+    family.memory.data[PAGE] = 1;
+    CHECK_EQUAL(sf_pages_settle(family.memory.pages), -EBUSY);
+    atomic_store(family.progress, 1);
+    CHECK_EQUAL(end_peer(child), 0);
+    CHECK_EQUAL(sf_pages_settle(family.memory.pages), -EBUSY);
     end_family(&family);
 }
 
@@ -728,6 +793,7 @@ static void play_all(void)
     RUN(a_child_finds_what_it_wrote_and_nobody_else_sees_it);
     RUN(a_child_does_not_see_what_its_parent_writes_later);
     RUN(nothing_is_settled_while_a_child_has_the_memory);
+    RUN(where_the_kernel_keeps_no_lock_nothing_is_settled_any_more);
     RUN(nothing_is_lost_from_one_child_to_the_next);
     RUN(a_grandchild_whose_parent_is_gone_is_seen);
     RUN(a_child_that_closes_its_descriptors_is_seen_all_the_same);
@@ -746,6 +812,7 @@ int main(void)
     sf_pages_destroy(pages);
     play_all();
     printf("scans: %ld%s\n", scans, scans == 0 ? ", this kernel has none" : "");
+    printf("huge pages: %s\n", huge_pages > 0 ? "tried" : "there are none here");
     no_scans = true;
     play_all();
     return check_end();
