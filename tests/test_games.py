@@ -69,7 +69,7 @@ class TestFannkuchRedux:
 class TestFasta:
     def test_sequences_begin_as_published(self) -> None:
         """The first line of each of the three is that of the example output."""
-        lines = fasta.sequential(1000).decode().splitlines()
+        lines = b"".join(fasta.sequential(1000)).decode().splitlines()
         begins = [number + 1 for number, line in enumerate(lines) if line.startswith(">")]
         assert [lines[number] for number in begins] == [
             "GGCCGGGCGCGGTGGCTCACGCCTGTAATCCCAGCACTTTGGGAGGCCGAGGCGGGCGGA",
@@ -79,7 +79,7 @@ class TestFasta:
 
     def test_sequences_are_as_long_as_they_should(self) -> None:
         """They have two, three and five times as many letters as the size."""
-        _, *sequences = fasta.sequential(1001).decode().split(">")
+        _, *sequences = b"".join(fasta.sequential(1001)).decode().split(">")
         letters = ["".join(sequence.splitlines()[1:]) for sequence in sequences]
         assert [len(text) for text in letters] == [2002, 3003, 5005]
 

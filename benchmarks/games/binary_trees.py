@@ -14,7 +14,7 @@ import platform
 import snakefish
 
 PYPY = platform.python_implementation() == "PyPy"
-SIZES = {"test": 10, "full": 17 if PYPY else 15}
+SIZES = {"test": 10, "full": 18 if PYPY else 15}
 LEAST = 4
 PARTS = 2**LEAST
 

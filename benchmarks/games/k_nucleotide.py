@@ -29,7 +29,7 @@ dna = ""  # what the workers of a Pool inherit
 
 def make(size: int, seed: int) -> bytes:
     """Return what fasta writes."""
-    return fasta.sequential(size)
+    return b"".join(fasta.sequential(size))
 
 
 def sequential(document: bytes) -> str:
