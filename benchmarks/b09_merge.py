@@ -114,6 +114,9 @@ FRESH = ("set", "Counter", "dict of lists")
 state: Any = None
 """What is shared: a process has one container at a time."""
 
+made: tuple[str, int] | None = None
+"""Of which kind it is, and how large."""
+
 
 # -------------------------------------------------------------- the figures
 
@@ -157,9 +160,9 @@ def runners(name: str, entries: int, changes: int) -> dict[str, Callable[[], flo
 
 def prepare(name: str, entries: int) -> Any:
     """Make the container in the first turn; return it as it was in all others."""
-    global state
-    if state is None:
-        state = KINDS[name].make(entries)
+    global state, made
+    if made != (name, entries):
+        state, made = KINDS[name].make(entries), (name, entries)
     return state
 
 

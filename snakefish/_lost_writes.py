@@ -182,7 +182,7 @@ def _assigned(before: object, now: object) -> tuple[str, str]:
 def _suggestion(before: object, now: object) -> str:
     """Return the merge that suits the value that there was and the one that there is."""
     try:
-        merge = merges.default_for(now)
+        merge = merges.proposal_for(now)
         return repr(merges.once if merge.refusal(before) else merge)
     except Exception:  # user code: the factory of a defaultdict
         return repr(merges.once)

@@ -209,12 +209,12 @@ class Call:
         self._variables = sharing.variables
         self._on_error = sharing.on_error
         self._epochs = [epoch_of(place) for place, *_ in self._variables]
+        self._versions = [epoch.version for epoch in self._epochs]
+        self._tokens: list[Any] = []
         try:
-            self._versions = [epoch.version for epoch in self._epochs]
-            self._tokens = [
-                _captured(variable) if variable.merge.early else None
-                for variable in self._variables
-            ]
+            for variable in self._variables:
+                early = variable.merge.early
+                self._tokens.append(_captured(variable) if early else None)
         except BaseException:
             self.close()
             raise
@@ -332,7 +332,7 @@ class Call:
 
     def close(self) -> None:
         """End all tasks: the next call begins afresh."""
-        for (_, merge), token in zip(self._variables, self._tokens):
+        for (_, merge, _), token in zip(self._variables, self._tokens):
             if merge.early:
                 merge.release(token)
         self._tokens = []

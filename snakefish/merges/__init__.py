@@ -52,7 +52,7 @@ True
 """
 
 from snakefish.merges._buffers import Disjoint
-from snakefish.merges._defaults import default_for
+from snakefish.merges._defaults import default_for, proposal_for
 from snakefish.merges._dicts import Count, Insert
 from snakefish.merges._dicts import Mapping as mapping  # noqa: N813 - called as a function
 from snakefish.merges._fresh import fresh
@@ -83,6 +83,7 @@ __all__ = [
     "minimum",
     "once",
     "private",
+    "proposal_for",
     "total",
     "union",
 ]

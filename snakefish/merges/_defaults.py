@@ -20,12 +20,10 @@ _BY_TYPE: dict[type, type[Merge]] = {list: Append, set: Union, Counter: Count}
 def default_for(value: object) -> Merge:
     """Return the merge that suits *value* best: never `last`, which loses writes.
 
-    int: add. float: total. list: append. set: union. Counter: count. dict: insert; if there
-    are numbers in it, with clash="error", since they could be counts, and two tasks that
-    counted the same would be taken for two that computed it. A defaultdict: by what its
-    factory makes, which is called once for it: count for numbers, else `mapping` of the
-    default for that. bytearray, array, memoryview, numpy arrays: disjoint. All else, bool
-    among it: once.
+    int: add. float: total. list: append. set: union. Counter: count. dict: insert. A
+    defaultdict: by what its factory makes, which is called once for it: count for
+    numbers, else `mapping` of the default for that. bytearray, array, memoryview, numpy
+    arrays: disjoint. All else, bool among it: once.
 
     >>> from collections import defaultdict
     >>> default_for(3), default_for(True), default_for(defaultdict(list))
@@ -40,6 +38,22 @@ def default_for(value: object) -> Merge:
         of_values = default_for(value.default_factory())
         return Count() if isinstance(of_values, (Add, Total)) else Mapping(of_values)
     if isinstance(value, dict):
-        of_values = default_for(next(reversed(value.values()), None))
-        return Insert("error") if isinstance(of_values, (Add, Total)) else Insert()
+        return Insert()
     return Once() if Disjoint().refusal(value) else Disjoint()
+
+
+def proposal_for(value: object) -> Merge:
+    """Return the merge to propose to a user who said nothing of *value*.
+
+    It is the default; but of numbers in a dict nobody knows whether they are a memo or counts, and
+    two tasks that counted the same would pass for two that found out the same. With
+    `clash="error"` that is a conflict, and the user says which it is.
+
+    >>> proposal_for({"a": 1}), proposal_for({"a": "b"})
+    (merges.insert(clash='error'), merges.insert)
+    """
+    merge = default_for(value)
+    if isinstance(merge, Insert) and isinstance(value, dict):
+        of_values = default_for(next(reversed(value.values()), None))
+        return Insert("error") if isinstance(of_values, (Add, Total)) else merge
+    return merge

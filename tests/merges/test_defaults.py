@@ -22,9 +22,7 @@ class TestDefaultFor:
             (set(), merges.union),
             (Counter(), merges.count),
             ({}, merges.insert),
-            ({"a": "b", "c": None}, merges.insert),
-            ({"a": 1}, merges.insert(clash="error")),
-            ({"a": None, "b": 0.5}, merges.insert(clash="error")),
+            ({"a": 1}, merges.insert),
             (OrderedDict(), merges.insert),
             (defaultdict(None), merges.insert),
             (defaultdict(int), merges.count),
@@ -48,6 +46,21 @@ class TestDefaultFor:
     def test_value_has_a_default(self, value, expected):
         """By its type; a defaultdict by what its factory makes."""
         assert merges.default_for(value) == expected
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ({}, merges.insert),
+            ({"a": "b", "c": None}, merges.insert),
+            ({"a": 1}, merges.insert(clash="error")),
+            ({"a": None, "b": 0.5}, merges.insert(clash="error")),
+            (Counter(a=1), merges.count),
+            (3, merges.add),
+        ],
+    )
+    def test_what_is_proposed_takes_no_counts_for_a_memo(self, value, expected):
+        """Unless its user has said so, numbers in a dict may be either."""
+        assert merges.proposal_for(value) == expected
 
     def test_last_is_never_a_default(self):
         """All that can be chosen without being asked for keeps every write, or says so."""
