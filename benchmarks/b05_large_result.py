@@ -3,20 +3,26 @@
 
 The object is there before anybody is asked for it, in ours and in forked pools because it is
 inherited, in others because their workers keep it: what is measured is the way back alone. Pools
-are warm; ours starts its child each time. The limit is one copy into fresh memory.
+are warm; ours starts its child each time. On PyPy, where peers take minutes for as much, a run that
+is not --full has 20 MB. The limit is one copy into fresh memory.
 """
 
 from __future__ import annotations
 
 import functools
 import multiprocessing
+import sys
 import time
 from typing import Any, Callable
 
-from benchmarks.figure import BYTES_PER_SECOND, LIMIT, OURS, Aim, Figure, Runner, Scale
+from benchmarks.figure import BYTES, BYTES_PER_SECOND, LIMIT, OURS, Aim, Figure, Runner, Scale
+from benchmarks.words import amount
 from snakefish import Thread
 
 fork = multiprocessing.get_context("fork")
+
+MB = 10**6
+CPYTHON = sys.implementation.name == "cpython"
 
 Make = Callable[[], Any]
 Ask = Callable[[Make], Any]
@@ -24,14 +30,17 @@ Ask = Callable[[Make], Any]
 
 
 def figures(scale: Scale) -> list[Figure]:
-    size = scale.choose(tiny=10_000, quick=200_000_000)
+    size = scale.choose(tiny=10_000, quick=200 * MB if CPYTHON else 20 * MB, full=200 * MB)
     return [
-        result("bytes", functools.partial(large_bytes, size), lambda data: data[1:]),
-        result("numpy float64", functools.partial(large_array, size), lambda array: array.copy()),
+        result("bytes", size, large_bytes, lambda data: data[1:]),
+        result("numpy float64", size, large_array, lambda array: array.copy()),
     ]
 
 
-def result(case: str, make: Make, copy: Callable[[Any], Any]) -> Figure:
+def result(
+    case: str, size: int, make_of: Callable[[int], Any], copy: Callable[[Any], Any]
+) -> Figure:
+    make = functools.partial(make_of, size)
     starters: dict[str, Callable[[], Ask]] = {
         OURS: lambda: thread,
         "Pool": pool,
@@ -43,7 +52,7 @@ def result(case: str, make: Make, copy: Callable[[Any], Any]) -> Figure:
     return Figure(
         id="B5",
         case=case,
-        what="result of 200 MB",
+        what=f"result of {amount(size, BYTES)}",
         unit=BYTES_PER_SECOND,
         runners={name: speed(start, make) for name, start in starters.items()},
         aims=[Aim("Pool", at_least=6), Aim(LIMIT, at_least=1 / 1.3)],
