@@ -13,24 +13,31 @@ of Python among them, are left alone: what they keep for themselves is no loss.
 
 from __future__ import annotations
 
-import operator
+import contextlib
 import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress, repeat
+from operator import is_, itemgetter
 from types import FunctionType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
-from snakefish import merges
 from snakefish._errors import LostWriteWarning
 from snakefish._place import Namespace, Place, closure_of, namespace_of
 from snakefish._warning import warn_user
 
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
-_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_SITE = f"{os.sep}site-packages{os.sep}"
+_DIST = f"{os.sep}dist-packages{os.sep}"
 
 _CONTAINERS = (list, dict, set, bytearray, deque)
 _UNSET = object()
 _MOST_NAMES = 8
+_MOST_NAMESPACES = 64
+_ONCE = "merges.once"
+
+_PYPY = sys.implementation.name == "pypy"
 
 # What programs define rather than compute: imports and functions made at first use.
 _DEFINITIONS = (ModuleType, FunctionType, type)
@@ -52,95 +59,151 @@ def abandoned(children: Iterable[str]) -> list[LostWrite]:
     return [LostWrite(name, "", "") for name in children]
 
 
+class _Known(NamedTuple):
+    """The names of a namespace."""
+
+    names: tuple[str, ...]
+    """All of them, in the order in which they came."""
+
+    read: Callable[[Namespace], tuple[Any, ...]]
+    """Gets the values of those that are watched."""
+
+    watched: tuple[str, ...]
+
+
+_known: dict[tuple[int, int], _Known] = {}
+"""What is known of each namespace, by its identity and length.
+
+These prove nothing. But if the names are not those, one is missing, or new; and to look at
+the names again at each start costs as much as all the rest.
+"""
+
+
+def _known_of(namespace: Namespace) -> _Known:
+    """Return what is known of the names of *namespace*, which may be out of date."""
+    key = id(namespace), len(namespace)
+    known = _known.get(key)
+    if known is None:
+        if len(_known) >= _MOST_NAMESPACES:
+            _known.clear()
+        known = _known[key] = _look_at(namespace)
+    return known
+
+
+def _look_at(namespace: Namespace) -> _Known:
+    variables = list(namespace.items())
+    watched = tuple(name for name, value in variables if not _is_defined(name, value))
+    return _Known(tuple(name for name, _ in variables), _reader(watched), watched)
+
+
+def _reader(names: tuple[str, ...]) -> Callable[[Namespace], tuple[Any, ...]]:
+    if len(names) > 1 and not _PYPY:
+        return itemgetter(*names)  # which does not even touch the names
+    return lambda namespace: tuple([namespace[name] for name in names])
+
+
 class Watch:
-    """The variables of a function, as they are when it begins."""
+    """The variables of a function, as they are when it begins.
+
+    To look at an object changes its reference count, and the first such change after a
+    fork copies a page. So as little as possible is looked at: in the parent nothing, in
+    the child only what can hold a result. A name that stands for a module, a function or a
+    class is taken to be no variable.
+    """
 
     def __init__(self, function: object, caller: Namespace, shared: Sequence[Place]) -> None:
         namespace = namespace_of(function, caller)
         self._namespace = {} if _is_installed(namespace) else namespace
         self._cells = closure_of(function)
         self._shared = shared
-        declared = {place.key for place in shared}
-        self._declared = {name for owner, name in declared if owner == id(namespace)}
-        self._declared |= {n for n, cell in self._cells.items() if (id(cell), n) in declared}
 
     def prepare(self) -> None:
         """Note in the parent the names alone: to keep values would keep them alive."""
-        self._names = tuple(self._namespace)
+        self._known = _known_of(self._namespace)
 
     def begin(self) -> None:
         """Note in the child what there is."""
-        self._values = list(self._namespace.values())
-        if len(self._names) != len(self._values):  # another thread came between
-            self._names = tuple(self._namespace)
-        self._closure = [_content(cell) for cell in self._cells.values()]
-        noted = self._values + self._closure if self._closure else self._values
-        self._containers = [v for v in noted if issubclass(type(v), _CONTAINERS)]
+        try:
+            noted = self._values = self._known.read(self._namespace)
+        except KeyError:  # a name is there no more, and another one is
+            self._known = _look_at(self._namespace)
+            noted = self._values = self._known.read(self._namespace)
+        if self._cells:
+            self._closure = _contents(self._cells)
+            noted += self._closure
+        are_containers = map(issubclass, map(type, noted), repeat(_CONTAINERS))
+        self._containers = list(compress(noted, are_containers))
         self._sizes = _sizes(self._containers)
 
     def lost(self) -> list[LostWrite]:
         """Return what has changed since, less what is shared."""
-        sizes = _sizes(self._containers)
-        if sizes == self._sizes and self._is_same():
+        if self._is_same():
             return []
-        found = {name: LostWrite(name, how, merge) for name, how, merge in self._rebound()}
-        grown = {
-            id(value): now - before
-            for value, now, before in zip(self._containers, sizes, self._sizes)
-            if now != before
-        }
-        for shared in self._shared_objects() if grown else ():
-            grown.pop(shared, None)
-        for name, value in self._before():
-            if id(value) in grown and name not in found and not name.startswith("__"):
-                found[name] = LostWrite(name, *_grown(value, grown[id(value)]))
-        return [write for name, write in found.items() if name not in self._declared]
+        declared = self._declared()
+        return [write for write in self._changed() if write.name not in declared]
 
     def _is_same(self) -> bool:
-        """Return whether nothing was assigned to; it touches as little as it can.
+        """Whether nothing was assigned to, and nothing has grown."""
+        try:
+            return (
+                len(self._namespace) == len(self._known.names)
+                and all(map(is_, self._values, self._known.read(self._namespace)))
+                and _sizes(self._containers) == self._sizes
+                and (not self._cells or all(map(is_, self._closure, _contents(self._cells))))
+            )
+        except KeyError:  # one was deleted
+            return False
 
-        To look at an object copies its page, since its reference count changes.
-        """
-        now = self._namespace
-        return (
-            len(now) == len(self._values)
-            and all(map(operator.is_, self._values, now.values()))
-            and all(map(operator.is_, self._closure, map(_content, self._cells.values())))
-        )
+    def _changed(self) -> Iterable[LostWrite]:
+        found = {}
+        growth = self._growth()
+        for name, before, now in self._variables():
+            if now is not before:
+                if not _is_defined(name, now):
+                    found[name] = LostWrite(name, *_assigned(before, now))
+            elif id(now) in growth and name not in found:
+                found[name] = LostWrite(name, *_grown(now, growth[id(now)]))
+        return found.values()
 
-    def _before(self) -> Iterator[tuple[str, Any]]:
-        yield from zip(self._names, self._values)
-        yield from zip(self._cells, self._closure)
+    def _variables(self) -> Iterator[tuple[str, Any, Any]]:
+        """Yield the name of each variable that has a value, what that was, and what it is."""
+        before = dict(zip(self._known.watched, self._values))
+        for name in self._namespace.keys() - (set(self._known.names) - before.keys()):
+            yield name, before.get(name, _UNSET), self._namespace[name]
+        if self._cells:
+            for name, former, now in zip(self._cells, self._closure, _contents(self._cells)):
+                if now is not _UNSET:
+                    yield name, former, now
 
-    def _rebound(self) -> Iterator[tuple[str, str, str]]:
-        variables = dict(zip(self._names, self._values))
-        for name, value in self._namespace.items():
-            before = variables.get(name, _UNSET)
-            if before is not value and not _is_defined(name, value):
-                yield name, *_assigned(before, value)
-        for name, cell, before in zip(self._cells, self._cells.values(), self._closure):
-            now = _content(cell)
-            if now is not before and now is not _UNSET:
-                yield name, *_assigned(before, now)
-
-    def _shared_objects(self) -> set[int]:
-        """Return the identities of what comes back, whatever the task calls it."""
-        found = set()
-        for place in self._shared:
+    def _growth(self) -> dict[int, int]:
+        """Return by how much containers have grown that do not come back, by their identity."""
+        sizes = zip(self._containers, _sizes(self._containers), self._sizes)
+        growth = {id(value): now - before for value, now, before in sizes if now != before}
+        for place in self._shared if growth else ():
             try:
-                found.add(id(place.get()))
+                growth.pop(id(place.get()), None)
             except (NameError, KeyError, AttributeError):  # the task deleted it
                 pass
-        return found
+        return growth
+
+    def _declared(self) -> set[str]:
+        """Return the names of variables that are shared."""
+        shared = {place.key for place in self._shared}
+        declared = {name for owner, name in shared if owner == id(self._namespace)}
+        return declared | {n for n, cell in self._cells.items() if (id(cell), n) in shared}
 
 
 def _is_installed(namespace: Namespace) -> bool:
     file = str(namespace.get("__file__"))
-    return file.startswith(_LIBRARY) or any(place in file for place in _INSTALLED)
+    return file.startswith(_LIBRARY) or _SITE in file or _DIST in file
 
 
 def _is_defined(name: str, value: object) -> bool:
     return name.startswith("__") or issubclass(type(value), _DEFINITIONS)
+
+
+def _contents(cells: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(map(_content, cells.values()))
 
 
 def _content(cell: Any) -> Any:
@@ -169,7 +232,7 @@ def _size(value: Any) -> int:
 
 def _grown(value: object, by: int) -> tuple[str, str]:
     if by < 0:
-        return f"shrank by {-by}", repr(merges.once)  # the others are for what grows
+        return f"shrank by {-by}", _ONCE  # the others are for what grows
     return f"grew by {by}", _suggestion(value, value)
 
 
@@ -182,10 +245,12 @@ def _assigned(before: object, now: object) -> tuple[str, str]:
 def _suggestion(before: object, now: object) -> str:
     """Return the merge that suits the value that there was and the one that there is."""
     try:
+        from snakefish import merges
+
         merge = merges.proposal_for(now)
-        return repr(merges.once if merge.refusal(before) else merge)
+        return _ONCE if merge.refusal(before) else repr(merge)
     except Exception:  # user code: the factory of a defaultdict
-        return repr(merges.once)
+        return _ONCE
 
 
 # ----------------------------------------------------------------- the warning
@@ -193,6 +258,8 @@ def _suggestion(before: object, now: object) -> str:
 
 def warn_of(call: str, lost: Sequence[LostWrite]) -> None:
     """Warn once about all that the children of a *call* did for nothing."""
+    if lost:
+        _load_merges()
     first = {write.name: write for write in reversed(lost)}
     variables = [write for _, write in sorted(first.items()) if write.how]
     children = [write.name for _, write in sorted(first.items()) if not write.how]
@@ -203,6 +270,12 @@ def warn_of(call: str, lost: Sequence[LostWrite]) -> None:
         sentences.append(_about_children(call, children))
     if sentences:
         warn_user(". ".join(sentences), LostWriteWarning)
+
+
+def _load_merges() -> None:
+    """Load what the next children will need if they lose something as well."""
+    with contextlib.suppress(ImportError):  # a program may have shut itself out since its start
+        import snakefish.merges  # noqa: F401
 
 
 def _about_variables(call: str, writes: Sequence[LostWrite]) -> str:

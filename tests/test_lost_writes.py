@@ -339,6 +339,14 @@ class TestSilence:
 
         assert told(lambda: joined(change)) == []
 
+    def test_names_of_functions_and_classes_are_no_variables(self) -> None:
+        """What is defined is not looked at, so that a start costs less."""
+
+        def change() -> None:
+            globals()["told"] = 5
+
+        assert told(lambda: joined(change)) == []
+
     def test_a_task_that_fails_is_told_as_well(self) -> None:
         """What it had changed until then is lost too."""
 
@@ -358,6 +366,58 @@ class TestSilence:
                 thread.join()
 
         assert told(call) == []
+
+
+class TestNames:
+    """A namespace whose names change."""
+
+    @pytest.fixture
+    def space(self) -> dict[str, Any]:
+        """The globals of a module of its own."""
+        return {"a": 1, "b": 2, "items": [], "c": 3}
+
+    @staticmethod
+    def told_of(space: dict[str, Any], source: str) -> list[str]:
+        """What is told of a task that consists of *source*."""
+        exec(f"def task():\n    {source}", space)
+        return told(lambda: joined(space["task"]))
+
+    def test_a_task_deletes_a_variable(self, space: dict[str, Any]) -> None:
+        """The others are known by their names, not by their places."""
+        [text] = self.told_of(space, "global a, c; del a; c = 5")
+        assert "lost: c (was assigned to)." in text
+
+    def test_a_task_deletes_one_and_makes_another(self, space: dict[str, Any]) -> None:
+        """As many names as before are not the same names."""
+        [text] = self.told_of(space, "global b, new; del b; new = 5")
+        assert "lost: new (is new)." in text
+
+    def test_a_task_deletes_one_and_makes_it_again(self, space: dict[str, Any]) -> None:
+        """That is an assignment."""
+        [text] = self.told_of(space, "global a; del a; a = 5")
+        assert "lost: a (was assigned to)." in text
+
+    def test_the_parent_replaces_a_name_between_two_starts(self, space: dict[str, Any]) -> None:
+        """The names are looked at again."""
+        assert self.told_of(space, "pass") == []
+        del space["a"]
+        space["z"] = 1
+        [text] = self.told_of(space, "global z; z = 5; items.append(1)")
+        assert "lost: items (grew by 1), z (was assigned to)." in text
+
+    def test_the_parent_adds_a_name_between_two_starts(self, space: dict[str, Any]) -> None:
+        """It is watched as well."""
+        assert self.told_of(space, "pass") == []
+        space["z"] = []
+        [text] = self.told_of(space, "z.append(5)")
+        assert "lost: z (grew by 1)." in text
+
+    @pytest.mark.parametrize("names", [(), ("only",)])
+    def test_a_namespace_of_few_names(self, names: tuple[str, ...]) -> None:
+        """None that could change, or one."""
+        space = dict.fromkeys(names, 1)
+        exec("def task(): globals().update(dict.fromkeys(globals(), 2), task=task)", space)
+        assert len(told(lambda: joined(space["task"]))) == len(names)
 
 
 class TestClosures:
