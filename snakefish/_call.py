@@ -13,6 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, Callable
 
+DECLARED = "__snakefish_shares__"
+"""The attribute of a function in which `shares` keeps what is declared."""
+
 
 def bound_call(
     f: Callable[..., Any], args: Iterable[Any], kwargs: Mapping[str, Any] | None
@@ -68,6 +71,13 @@ def is_generator_function(f: object) -> bool:
     True
     """
     return any(inspect.isgeneratorfunction(layer) for layer in layers(f))
+
+
+def shares_something(f: object) -> bool:
+    """Whether `shares` has declared something on *f*, or on what is under its wrappers."""
+    if type(f) is FunctionType and not f.__dict__:
+        return False  # the usual case, at a glance
+    return any(getattr(layer, DECLARED, None) for layer in layers(f))
 
 
 def layers(function: Any) -> Iterator[Any]:

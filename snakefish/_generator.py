@@ -40,7 +40,7 @@ import struct
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from snakefish._call import bound_call, is_generator_function
 from snakefish._child import capture
@@ -63,7 +63,9 @@ from snakefish._process import STARTED, State
 from snakefish._queue import MessageQueue
 from snakefish._resource import Resource
 from snakefish._returns import returns
-from snakefish._sharing import OnError, Share
+
+if TYPE_CHECKING:
+    from snakefish._sharing import OnError, Share
 
 _STOP = 0
 _REMINDER = 255

@@ -20,7 +20,7 @@ import contextlib
 import sys
 import threading
 from types import FrameType
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from snakefish import _child
 from snakefish._clock import FOREVER, NOW, seconds_until
@@ -32,7 +32,10 @@ from snakefish._outcome import EXTRACTED, RAISED, SHARED, Outcome, raised, value
 from snakefish._process import STARTED, ChildProcess, State, abandon_unjoined, begin_account
 from snakefish._queue import MessageQueue
 from snakefish._returns import NOTHING, Returns
-from snakefish._sharing import Call, take_back
+from snakefish._undo import take_back
+
+if TYPE_CHECKING:
+    from snakefish._sharing import Call
 
 # Reserved for what a child sends; what does not fit waits for its parent.
 _CAPACITY = 64 << 30

@@ -9,7 +9,7 @@ import itertools
 import operator
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Callable, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Callable, TypeVar, overload
 
 from snakefish import _chunks, _workers
 from snakefish._clock import deadline_after
@@ -17,8 +17,10 @@ from snakefish._cores import usable_cores
 from snakefish._merging import Extract, Globals, Merge
 from snakefish._progress import Progress, reporter
 from snakefish._returns import returns
-from snakefish._sharing import OnError, Share
 from snakefish._task import Task
+
+if TYPE_CHECKING:
+    from snakefish._sharing import OnError, Share
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -8,8 +8,6 @@ another module, `"package.module:name"`.
 
 from __future__ import annotations
 
-import difflib
-import importlib
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any, Callable, NamedTuple
@@ -99,11 +97,15 @@ def _variable(variable: str, name: str, function: object, caller: Namespace) -> 
 
 
 def _hint(wanted: str, known: Iterable[str]) -> str:
+    import difflib  # here, as mistakes are rare and the modules for them not small
+
     near = difflib.get_close_matches(wanted, list(known), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _module(module: str, name: str) -> ModuleType:
+    import importlib
+
     try:
         return importlib.import_module(module)
     except (ModuleNotFoundError, ValueError) as error:  # an empty name is a ValueError

@@ -8,11 +8,14 @@ neither          nothing, and a warning if that loses something
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from snakefish._call import shares_something
 from snakefish._lost_writes import Watch
 from snakefish._merging import Extract, Globals, Merge, Merging, merging
-from snakefish._sharing import Call, OnError, Share, Sharing, sharing
+
+if TYPE_CHECKING:
+    from snakefish._sharing import Call, OnError, Share, Sharing
 
 
 class Returns(NamedTuple):
@@ -24,7 +27,7 @@ class Returns(NamedTuple):
 
     def begin(self, tasks: int = 1) -> Call | None:
         """Begin a call of *tasks* tasks, if they share anything."""
-        return None if self.sharing is None else Call(self.sharing, tasks)
+        return None if self.sharing is None else self.sharing.begin(tasks)
 
 
 NOTHING = Returns(None, None, None)
@@ -47,7 +50,11 @@ def returns(
         NameError: A variable does not exist.
     """
     merged = merging(f, extract, merge, caller)
-    shared = sharing(f, share, on_error, caller)
+    shared = None
+    if share is not None or on_error != "sequential" or shares_something(f):
+        from snakefish._sharing import sharing  # which loads all merges, for those who share
+
+        shared = sharing(f, share, on_error, caller)
     places = [variable.place for variable in shared.variables] if shared else []
     watch = None if merged else Watch(f, caller, places)
     return Returns(merged, shared if shared and shared.brings_back() else None, watch)

@@ -22,10 +22,11 @@ from fractions import Fraction
 from typing import Any, Callable, Literal, NamedTuple, TypeVar, Union
 
 from snakefish import merges
-from snakefish._call import layers
+from snakefish._call import DECLARED, layers
 from snakefish._epoch import epoch_of
 from snakefish._errors import Conflict, MergeConflict, NotShareableError
 from snakefish._place import Namespace, Place, find_place
+from snakefish._undo import take_back
 from snakefish.merges import Merge, Undo
 
 Share = Union[Mapping[str, Merge], Iterable[str], str, None]
@@ -34,8 +35,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 OnError = Literal["sequential", "drop", "rollback"]
 
 ON_ERROR = ("sequential", "drop", "rollback")
-
-_DECLARED = "__snakefish_shares__"
 
 # Of these, two variables may hold the same object without sharing anything.
 _IMMUTABLE = (
@@ -80,7 +79,7 @@ def shares(*names: str | Mapping[str, Merge], **declared: Merge) -> Callable[...
     together.update(_by_name(declared))
 
     def declare(function: Function) -> Function:
-        setattr(function, _DECLARED, {**getattr(function, _DECLARED, {}), **together})
+        setattr(function, DECLARED, {**getattr(function, DECLARED, {}), **together})
         return function
 
     return declare
@@ -129,7 +128,7 @@ def _declared_on(function: object) -> dict[str, Merge | None]:
     """Return what `shares` says on any layer of *function*, the outer ones last."""
     together: dict[str, Merge | None] = {}
     for layer in reversed(list(layers(function))):
-        together.update(getattr(layer, _DECLARED, None) or {})
+        together.update(getattr(layer, DECLARED, None) or {})
     return together
 
 
@@ -155,6 +154,10 @@ class Sharing:
     def brings_back(self) -> bool:
         """Whether anything that tasks do comes back."""
         return any(variable.merge != merges.private for variable in self.variables)
+
+    def begin(self, tasks: int) -> Call:
+        """Begin a call of *tasks* tasks."""
+        return Call(self, tasks)
 
 
 def sharing(function: object, share: Share, on_error: OnError, caller: Namespace) -> Sharing | None:
@@ -351,14 +354,3 @@ def _captured(variable: Variable) -> Any:
 
 def _sentence(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-def take_back(undo: Undo) -> None:
-    """Run the steps of *undo*, the last first; a Ctrl-C meanwhile is raised when all is done."""
-    try:
-        while undo:
-            undo[-1]()  # every step may be run twice
-            undo.pop()
-    except KeyboardInterrupt:
-        take_back(undo)
-        raise

@@ -8,7 +8,7 @@ import itertools
 import signal
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from snakefish._call import bound_call
 from snakefish._child import capture
@@ -19,7 +19,9 @@ from snakefish._merging import Extract, Merge
 from snakefish._process import STARTED
 from snakefish._resource import Resource
 from snakefish._returns import returns
-from snakefish._sharing import OnError, Share
+
+if TYPE_CHECKING:
+    from snakefish._sharing import OnError, Share
 
 _numbers = itertools.count(1)
 

@@ -31,7 +31,7 @@ LAYERS = [
     },
     {"_fork_safety", "_oom", "_stacks"},
     {"_warning"},
-    {"_cgroup", "_errors"},
+    {"_cgroup", "_errors", "_undo"},
     {"testing"},
     {"merges"},
     {"_native"},

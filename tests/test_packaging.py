@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from scenario import output_of
 
 import snakefish
@@ -58,6 +59,15 @@ class TestNames:
         )
         assert sorted(json.loads(listed)) == sorted(".".join(path.parts) for path in found)
 
+    def test_dir_shows_them_all(self) -> None:
+        """Those as well that were not asked for yet."""
+        assert set(dir(snakefish)) >= set(snakefish.__all__)
+
+    def test_a_name_that_does_not_exist(self) -> None:
+        """Is an AttributeError, as with any module."""
+        with pytest.raises(AttributeError, match="'snakefish' has no attribute 'thread'"):
+            getattr(snakefish, "thread")
+
     def test_types_are_shipped(self) -> None:
         """The package is marked as typed."""
         assert (Path(snakefish.__file__).parent / "py.typed").exists()
@@ -82,7 +92,7 @@ class TestImport:
                 return (children(), set(open_descriptors()), shared_mappings(), handlers(),
                         threading.active_count())
             before = now()
-            import snakefish
+            from snakefish import *
             assert now() == before, (before, now())
             print("nothing")
             """,
@@ -94,8 +104,26 @@ class TestImport:
         assert output_of(
             """
             import sys
-            import snakefish
+            from snakefish import *
             print(sorted({"multiprocessing", "asyncio", "tqdm", "numpy"} & set(sys.modules)))
             """,
             preamble="",
         ) == ["[]"]
+
+    def test_loads_what_is_used(self) -> None:
+        """The import alone loads almost nothing, and a Thread no merges."""
+        assert output_of(
+            """
+            import sys
+            import snakefish
+            def loaded():
+                ours = {"_errors", "_job", "_map", "_sharing", "merges"}
+                return sorted(name for name in ours if f"snakefish.{name}" in sys.modules)
+            print(loaded())
+            with snakefish.Thread(lambda: None) as thread:
+                thread.start()
+                thread.join()
+            print(loaded())
+            """,
+            preamble="",
+        ) == ["[]", "['_errors', '_job']"]
