@@ -8,8 +8,6 @@ stretch it.
 
 from __future__ import annotations
 
-import functools
-
 from snakefish._native import ffi, lib
 
 FOREVER: int = lib.SF_FOREVER
@@ -105,8 +103,18 @@ def timestamp_to_ns(ticks: int) -> int:
     return round(ticks * _ns_per_tick())
 
 
-@functools.lru_cache(maxsize=1)
+_measured_ns_per_tick: float | None = None
+
+
 def _ns_per_tick() -> float:
+    """Return the length of a tick, which is measured once."""
+    global _measured_ns_per_tick
+    if _measured_ns_per_tick is None:
+        _measured_ns_per_tick = _measure_tick()
+    return _measured_ns_per_tick
+
+
+def _measure_tick() -> float:
     measured = ffi.new("double *")
     while lib.sf_clock_calibrate(_CALIBRATION_NS, measured):
         pass  # a signal came in between; its handler has run by now
