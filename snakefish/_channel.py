@@ -5,22 +5,26 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, Callable
+from typing import Any, Callable, NoReturn
 
 from snakefish._clock import FOREVER, NOW, deadline_after
-from snakefish._codec import BYTEARRAY, BYTES, DECODERS, ENCODING, Payload, encode
+from snakefish._codec import BYTEARRAY, BYTES, DECODERS, Payload, encode
 from snakefish._errors import (
     ChannelAbandonedError,
     ChannelEmptyError,
     ChannelFullError,
     WaitTimeoutError,
 )
-from snakefish._queue import MessageQueue
+from snakefish._queue import NOTHING, MessageQueue, UnwantedMessageError
 from snakefish._resource import Resource
 
-# What receive_bytes takes: a message of another kind has no decoder here.
+
+def _refuse(_data: Any) -> NoReturn:
+    raise UnwantedMessageError("the next message is an object; receive_pyobj receives it")
+
+
 _BYTES_DECODERS = [
-    decoder if tag in (BYTES, BYTEARRAY) else None for tag, decoder in enumerate(DECODERS)
+    decoder if tag in (BYTES, BYTEARRAY) else _refuse for tag, decoder in enumerate(DECODERS)
 ]
 
 DEFAULT_SIZE = 2 << 30
@@ -144,6 +148,8 @@ channel of 64 bytes
             MemoryError: There is no memory for the object; it stays in the channel.
             Whatever unpickling the object raises; it is gone then.
         """
+        if block and timeout is None:
+            return self._queue.receive_object(FOREVER, DECODERS)
         return self._receive(block, timeout, DECODERS)
 
     def receive_bytes(self, block: bool = True, timeout: float | None = None) -> bytes:
@@ -154,36 +160,25 @@ channel of 64 bytes
                 the channel.
             The same as `receive_pyobj`, otherwise.
         """
-        data: bytes = self._receive(block, timeout, _BYTES_DECODERS)
+        try:
+            data: bytes = self._receive(block, timeout, _BYTES_DECODERS)
+        except UnwantedMessageError as error:
+            raise TypeError(*error.args) from None
         return data
 
     def _receive(
-        self, block: bool, timeout: float | None, decoders: Sequence[Callable[[Any], Any] | None]
+        self, block: bool, timeout: float | None, decoders: Sequence[Callable[[Any], Any]]
     ) -> Any:
-        """Receive the next message and decode it; keep one that is not for these *decoders*.
-
-        A Ctrl-C that comes when the message is here already puts it back.
-        """
-        received = None
         deadline = NOW if not block else FOREVER if timeout is None else deadline_after(timeout)
         try:
-            received = self._queue.receive(deadline)
-            if received is not None:
-                tag, data = received
-                decoder = decoders[tag & ENCODING]
-                if decoder is not None:
-                    return decoder(data)
-                self._queue.put_back(tag, data)
-        except KeyboardInterrupt:
-            if received is not None:
-                self._queue.put_back(*received)
-            raise
+            obj = self._queue.receive_object(deadline, decoders)
         except ChannelAbandonedError:
-            if block or received is not None:
+            if block:
                 raise  # whoever does not wait may yet fork a sender
-        if received is not None:
-            raise TypeError("the next message is an object; receive_pyobj receives it")
-        raise _nothing(block, timeout)
+            obj = NOTHING
+        if obj is NOTHING:
+            raise _nothing(block, timeout)
+        return obj
 
     # ---------------------------------------------------------------- the end
 

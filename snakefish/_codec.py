@@ -4,9 +4,11 @@
     tag   7  |  6   5   4  |  3 .. 0
        place | for others  | how the object was encoded
 
-Plain bytes, str, int and the like skip pickle. Everything else is pickled by
-protocol 5 (PEP 574), whose large buffers go out of band: they are sent from
-where they lie and, in a message big enough, used where they arrive.
+Plain bytes and str travel as they are. None and numbers are marshalled: they
+have nothing inside that could be shared, and no way to pack them is shorter.
+Everything else is pickled by protocol 5 (PEP 574), whose large buffers go out
+of band: they are sent from where they lie and, in a message big enough, used
+where they arrive.
 
     PICKLE_BUFFERS:  count, size of the pickle | sizes | pickle | buffers
     a size that is negative belongs to a read-only buffer; each buffer starts
@@ -23,32 +25,55 @@ import marshal
 import struct
 import sys
 from pickle import PickleBuffer, dumps, loads
-from typing import Any, Callable, Union
+from typing import Any, Callable, Optional, Union
 
 IN_PLACE = 0x80
 ENCODING = 0x0F
 
-NONE, TRUE, FALSE, INT, BYTES, BYTEARRAY, STR, PICKLE, MARSHAL = range(9)
-PICKLE_BUFFERS = 9 | IN_PLACE
+PICKLE, MARSHAL, BYTES, BYTEARRAY, STR = range(5)
+PICKLE_BUFFERS = 5 | IN_PLACE
+
+# Kinds before this one tell themselves where they end, so that they may be decoded from a buffer
+# that is longer. PyPy's pickle would copy all of it.
+FIRST_SIZED = PICKLE if sys.implementation.name == "pypy" else BYTES
 
 Received = Union[bytes, memoryview]
 Payload = Union[bytes, "list[Any]"]
+Encoder = Callable[[Any], Optional["tuple[int, Payload]"]]
 
-_INT = struct.Struct("<q")
 _HEAD = struct.Struct("<qq")
 _ALIGNMENT = 64
-_pack_int = _INT.pack
-_unpack_int = _INT.unpack
+
+# The last version of marshal's format that looks for no value that it met before. For a few values
+# that takes longer than writing them again; of many, all may be one long string.
+_WITHOUT_MEMORY = 2
+_FEW = 32
+
+_SCALARS = frozenset({type(None), bool, int, float})
+_marshalled: Callable[[Any, int], bytes] = marshal.dumps
 
 
-def encode(obj: object) -> tuple[int, Payload]:
+def encode(obj: Any) -> tuple[int, Payload]:
     """Return *obj* as a tag and what to send: bytes, or a list of parts.
 
     Raises:
         Whatever pickling *obj* raises.
     """
-    encoder = _ENCODERS.get(type(obj), _encode_pickle)
-    return encoder(obj)
+    kind = type(obj)
+    if kind is bytes:
+        return BYTES, obj
+    if kind in _SCALARS:
+        return MARSHAL, _marshalled(obj, _WITHOUT_MEMORY)
+    encoder = _ENCODERS.get(kind)
+    if encoder is not None:
+        encoded = encoder(obj)
+        if encoded is not None:
+            return encoded
+    buffers: list[PickleBuffer] = []
+    data = dumps(obj, 5, buffer_callback=buffers.append)
+    if buffers:
+        return _encode_buffers(data, buffers)
+    return PICKLE, data
 
 
 def decode(tag: int, data: Received) -> Any:
@@ -63,26 +88,11 @@ def decode(tag: int, data: Received) -> Any:
 # ------------------------------------------------------------------- encoding
 
 
-def _encode_int(obj: int) -> tuple[int, Payload]:
-    try:
-        return INT, _pack_int(obj)
-    except struct.error:
-        return PICKLE, dumps(obj, 5)
-
-
-def _encode_str(obj: str) -> tuple[int, Payload]:
+def _encode_str(obj: str) -> tuple[int, Payload] | None:
     try:
         return STR, obj.encode()
     except UnicodeEncodeError:  # a lone surrogate
-        return PICKLE, dumps(obj, 5)
-
-
-def _encode_pickle(obj: object) -> tuple[int, Payload]:
-    buffers: list[PickleBuffer] = []
-    data = dumps(obj, 5, buffer_callback=buffers.append)
-    if buffers:
-        return _encode_buffers(data, buffers)
-    return PICKLE, data
+        return None
 
 
 def _encode_buffers(data: bytes, buffers: list[PickleBuffer]) -> tuple[int, Payload]:
@@ -97,20 +107,25 @@ def _encode_buffers(data: bytes, buffers: list[PickleBuffer]) -> tuple[int, Payl
     return PICKLE_BUFFERS, parts
 
 
-def _encode_marshal(obj: Any) -> tuple[int, Payload]:
-    if _is_plain(obj):
-        try:
-            return MARSHAL, marshal.dumps(obj)
-        except ValueError:  # nested too deeply, or changed by another thread
-            pass
-    return _encode_pickle(obj)
+def _encode_container(obj: Any) -> tuple[int, Payload] | None:
+    count = _count_plain(obj)
+    if count < 0:
+        return None
+    try:
+        return MARSHAL, _marshalled(obj, _WITHOUT_MEMORY if count <= _FEW else marshal.version)
+    except ValueError:  # nested too deeply, or changed by another thread
+        return None
 
 
-_LEAVES = frozenset({type(None), bool, int, float, complex, str, bytes})
+_LEAVES = _SCALARS | {complex, str, bytes}
 
 
-def _is_plain(obj: object) -> bool:
-    """Whether *obj* is made of exact builtins, with no container in it twice."""
+def _count_plain(obj: Any) -> int:
+    """Return how many values *obj* has inside.
+
+    It is -1 unless all are exact builtins, and no container is there twice.
+    """
+    count = 0
     pending: list[Any] = [obj]
     seen: set[int] = set()
     while pending:
@@ -122,26 +137,23 @@ def _is_plain(obj: object) -> bool:
         elif kind is list or kind is tuple:
             inside = container
         else:
-            return False
+            return -1
+        count += len(container)
         pending.extend([item for item in inside if type(item) not in _LEAVES])
         if pending or seen:
             if id(container) in seen:
-                return False
+                return -1
             seen.add(id(container))
-    return True
+    return count
 
 
-_ENCODERS: dict[type, Callable[[Any], tuple[int, Payload]]] = {
-    type(None): lambda _: (NONE, b""),
-    bool: lambda obj: (TRUE if obj else FALSE, b""),
-    int: _encode_int,
-    bytes: lambda obj: (BYTES, obj),
+_ENCODERS: dict[type, Encoder] = {
     bytearray: lambda obj: (BYTEARRAY, [obj]),
     str: _encode_str,
 }
 
 if sys.implementation.name == "pypy":
-    _ENCODERS.update(dict.fromkeys((list, tuple, dict), _encode_marshal))
+    _ENCODERS.update(dict.fromkeys((list, tuple, dict), _encode_container))
 
 # ------------------------------------------------------------------- decoding
 
@@ -163,14 +175,10 @@ def _decode_buffers(data: Received) -> Any:
 
 
 DECODERS: list[Callable[[Any], Any]] = [
-    lambda _: None,
-    lambda _: True,
-    lambda _: False,
-    lambda data: _unpack_int(data)[0],
+    loads,
+    marshal.loads,
     bytes,
     bytearray,
     lambda data: str(data, "utf-8"),
-    loads,
-    marshal.loads,
     _decode_buffers,
 ]

@@ -6,9 +6,9 @@ above. The loops around C's -EINTR are here: between two calls the interpreter
 runs its signal handlers, and an exception from one of those leaves the queue
 as if the call had never been made.
 
-Messages are received into a buffer on loan from a shelf, and copied out of it.
-Only a large one whose tag says IN_PLACE keeps its buffer, for as long as
-anything refers to it.
+Messages are received into a buffer on loan from a shelf, and decoded there or
+copied out of it. Only a large one whose tag says IN_PLACE keeps its buffer, for
+as long as anything refers to it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any, Callable
 
-from snakefish._codec import IN_PLACE, Payload, Received
+from snakefish._codec import ENCODING, FIRST_SIZED, IN_PLACE, Payload, Received
 from snakefish._errors import failure
 from snakefish._native import ffi, lib
 
@@ -38,9 +39,34 @@ _WEIGHT_OF_OUR_OWN = 1 << 16
 _send = lib.sf_channel_send
 _receive = lib.sf_channel_receive
 
-# Buffers not in use: [struct sf_message *, view of where small messages lie,
-# how many messages were taken out of it].
-_shelf: list[list[Any]] = []
+# What `receive_object` returns when there is no message.
+NOTHING = object()
+
+
+class UnwantedMessageError(Exception):
+    """Raised by a decoder for a message that is to stay where it is."""
+
+
+# Exceptions while a message is decoded that do not mean that it cannot be.
+_ABOUT_THE_CALL = (KeyboardInterrupt, UnwantedMessageError)
+
+
+class _Buffer:
+    """Memory to receive into, and how many messages were taken out of it."""
+
+    __slots__ = ("message", "taken", "view")
+
+    def __init__(self) -> None:
+        made = ffi.new("struct sf_message **")
+        code = lib.sf_message_create(made)
+        if code:
+            raise failure("receive", code)
+        self.message = ffi.gc(made[0], lib.sf_message_destroy, size=_INLINE)
+        self.view = ffi.buffer(lib.sf_message_data(self.message), _INLINE)
+        self.taken = 0
+
+
+_shelf: list[_Buffer] = []
 
 
 class MessageQueue:
@@ -135,21 +161,83 @@ class MessageQueue:
         try:
             loan = _shelf.pop()
         except IndexError:
-            loan = _new_buffer()
+            loan = _Buffer()
         received = None
         code = _EAGAIN
         try:
-            code = _receive(self._handle, loan[0], deadline)
+            code = _receive(self._handle, loan.message, deadline)
             if 0 <= code < _INLINE_CODES:
-                received = code & 255, loan[1][: code >> 8]
-                loan[2] += 1
+                received = code & 255, loan.view[: code >> 8]
+                loan.taken += 1
                 _shelf.append(loan)
                 return received
+            return self._go_on(loan, code, deadline, wakes)
+        except BaseException:
+            self._keep(received, loan)
+            raise
+
+    def receive_object(self, deadline: int, decoders: Sequence[Callable[[Any], Any]]) -> Any:
+        """Take the next message and return what its kind's decoder makes of it.
+
+        The answer is NOTHING if there is no message in time. A Ctrl-C that comes
+        when there is one leaves it to the next call, and so does UnwantedMessageError.
+
+        Raises:
+            Whatever decoding raises; the message is gone then.
+            The same as `receive`, otherwise.
+        """
+        global _shelf
+        if self._kept:
+            kept = self._take_kept()
+            if kept is not None:
+                return self._decode(kept, decoders)
+        try:
+            loan = _shelf.pop()
+        except IndexError:
+            loan = _Buffer()
+        code = _EAGAIN
+        try:
+            code = _receive(self._handle, loan.message, deadline)
+            if 0 <= code < _INLINE_CODES:
+                kind = code & ENCODING
+                obj = decoders[kind](loan.view if kind < FIRST_SIZED else loan.view[: code >> 8])
+                loan.taken += 1
+                # Not by a call: after one Python looks for signals, and what a
+                # handler raises would take the object along.
+                _shelf += (loan,)
+                return obj
+        except BaseException as error:
+            self._undo(loan, code, error)
+            raise
+        received = None
+        try:
+            received = self._go_on(loan, code, deadline)
+            return NOTHING if received is None else decoders[received[0] & ENCODING](received[1])
+        except BaseException as error:
+            if received is None:
+                self._keep(None, loan)
+            elif isinstance(error, _ABOUT_THE_CALL):
+                self.put_back(*received)
+            raise
+
+    def _decode(self, kept: tuple[int, Received], decoders: Sequence[Callable[[Any], Any]]) -> Any:
+        try:
+            return decoders[kept[0] & ENCODING](kept[1])
+        except _ABOUT_THE_CALL:
+            self.put_back(*kept)
+            raise
+
+    def _go_on(
+        self, loan: _Buffer, code: int, deadline: int, wakes: bool = False
+    ) -> tuple[int, Received] | None:
+        """End a receive into *loan* whose first call answered *code*."""
+        received = None
+        try:
             if code < 0 and not (wakes and code == _EINTR):
-                code = self._persist(code, _receive, loan[0], deadline)
+                code = self._persist(code, _receive, loan.message, deadline)
             if code >= 0:
                 received = _copied(loan, code)
-                loan[2] += 1
+                loan.taken += 1
             _give_back(loan, code)
         except BaseException:
             self._keep(received, loan)
@@ -162,13 +250,23 @@ class MessageQueue:
         """Let the next `receive` of this process return this message again."""
         self._kept.insert(0, (os.getpid(), (tag, data), None, 0))
 
-    def _keep(self, received: Any, loan: Any) -> None:
+    def _undo(self, loan: _Buffer, code: int, error: BaseException) -> None:
+        """Keep a message that *error* did not let out, unless it does not decode."""
+        if code < 0 or isinstance(error, _ABOUT_THE_CALL):
+            self._keep(None, loan)
+        else:
+            loan.taken += 1
+            _shelf.append(loan)
+
+    def _keep(self, received: Any, loan: _Buffer) -> None:
         """Keep for the next call what an exception did not let this one return.
 
         It may have come when C had a message and its result was not seen yet.
         """
-        if received is not None or lib.sf_message_count(loan[0]) > loan[2]:
-            code = lib.sf_message_result(loan[0])
+        if self._kept and self._kept[-1][2] is loan:
+            return
+        if received is not None or lib.sf_message_count(loan.message) > loan.taken:
+            code = lib.sf_message_result(loan.message)
             self._kept.append((os.getpid(), received, loan, code))
 
     def _take_kept(self) -> tuple[int, Received] | None:
@@ -179,7 +277,7 @@ class MessageQueue:
         try:
             if received is None:
                 received = _copied(loan, code)
-                loan[2] += 1
+                loan.taken += 1
                 _give_back(loan, code)
         except BaseException:
             self._kept.insert(0, (pid, received, loan, code))
@@ -258,21 +356,12 @@ def _check_close(code: int) -> None:
         raise failure("close", code)
 
 
-def _new_buffer() -> list[Any]:
-    made = ffi.new("struct sf_message **")
-    code = lib.sf_message_create(made)
-    if code:
-        raise failure("receive", code)
-    message = ffi.gc(made[0], lib.sf_message_destroy, size=_INLINE)
-    return [message, ffi.buffer(lib.sf_message_data(message), _INLINE), 0]
-
-
-def _copied(loan: list[Any], code: int) -> tuple[int, Received]:
+def _copied(loan: _Buffer, code: int) -> tuple[int, Received]:
     """Return the message that a receive answering *code* left in a buffer.
 
     One that is used in place is not copied, and holds on to the buffer.
     """
-    message, size = loan[0], code >> 8
+    message, size = loan.message, code >> 8
     data = lib.sf_message_data(message)
     if _is_in_place(code):
         # The "destructor" only holds on to the message while its bytes are in use.
@@ -280,12 +369,12 @@ def _copied(loan: list[Any], code: int) -> tuple[int, Received]:
     return code & 255, ffi.buffer(data, size)[:]
 
 
-def _give_back(loan: list[Any], code: int) -> None:
+def _give_back(loan: _Buffer, code: int) -> None:
     """End the loan of a buffer, unless its message is used in place."""
     if _is_in_place(code):
         return
     if code >= 0:
-        lib.sf_message_clear(loan[0])
+        lib.sf_message_clear(loan.message)
     _shelf.append(loan)
 
 

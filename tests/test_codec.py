@@ -227,10 +227,24 @@ class TestShortWays:
         """They are not sent as pickles."""
         assert _codec.encode(value)[0] not in (_codec.PICKLE, _codec.PICKLE_BUFFERS)
 
+    @pytest.mark.parametrize("count", [10, 1000])
+    def test_a_long_string_many_times_is_not_sent_many_times(self, count: int) -> None:
+        """Of many references to one string, each but a few costs less than the string."""
+        value = ["x" * 1000] * count
+        data = _codec.encode(value)[1]
+        assert len(data) < 32 * 1000 + 10 * count
+
     def test_bytes_are_sent_as_they_are(self) -> None:
         """Bytes are their own encoding."""
         value = b"x" * 100
         assert _codec.encode(value)[1] is value
+
+    @pytest.mark.parametrize("value", [None, True, 7, -2.5, "text", b"bytes", (1, [2])], ids=repr)
+    def test_what_tells_its_end_needs_no_other(self, value: Any) -> None:
+        """Kinds below FIRST_SIZED are decoded out of a longer buffer."""
+        tag, data = _codec.encode(value)
+        rest = bytes(100) if tag & _codec.ENCODING < _codec.FIRST_SIZED else b""
+        assert _codec.decode(tag, b"".join([data, rest])) == value
 
     @pytest.mark.skipif(platform.python_implementation() != "CPython", reason="PyPy has marshal")
     def test_marshal_is_not_used_on_cpython(self) -> None:
