@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Objects as messages: a tag, and bytes that only the tag gives a meaning.
 
-    tag   7  |  6   5   4  |  3 .. 0
-       place | for others  | how the object was encoded
+    tag   7 .. 4   |    3     |  2 .. 0
+       for others  | in place | how the object was encoded
 
 Plain bytes and str travel as they are. None and numbers are marshalled: they
 have nothing inside that could be shared, and no way to pack them is shorter.
@@ -27,8 +27,9 @@ import sys
 from pickle import PickleBuffer, dumps, loads
 from typing import Any, Callable, Optional, Union
 
-IN_PLACE = 0x80
-ENCODING = 0x0F
+FOR_OTHERS = 0xF0
+IN_PLACE = 0x08
+ENCODING = 0x07
 
 PICKLE, MARSHAL, BYTES, BYTEARRAY, STR = range(5)
 PICKLE_BUFFERS = 5 | IN_PLACE

@@ -10,7 +10,8 @@ import pytest
 from troubles import BeyondException, CannotBeShown, Complaint, FailsToPickle, FailsToRebuild
 
 from snakefish import SnakefishError
-from snakefish._outcome import raised, returned, value_of
+from snakefish._codec import ENCODING, FOR_OTHERS, IN_PLACE
+from snakefish._outcome import END, EXTRACTED, RAISED, SHARED, raised, returned, value_of
 
 
 def whole(outcome: Any) -> bytes:
@@ -27,6 +28,13 @@ def caught(f: Any) -> BaseException:
     except BaseException as error:
         return error
     raise AssertionError("nothing was raised")
+
+
+def test_the_bits_of_a_tag_have_one_meaning_each() -> None:
+    """What says how a function ended does not say how its value was encoded."""
+    for bit in (RAISED, EXTRACTED, END, SHARED):
+        assert bit & FOR_OTHERS == bit
+    assert FOR_OTHERS & (ENCODING | IN_PLACE) == 0
 
 
 class TestReturned:
