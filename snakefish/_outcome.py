@@ -6,8 +6,8 @@ Bits of the message's tag that the codec leaves to others say which:
     RAISED      an exception, not a value
     EXTRACTED   it is about extract, not about the function itself
     END         a generator's last message
-    SHARED      what became of shared variables, and of others; among the messages of
-                jobs and workers, where there is no END
+    SHARED      what became of shared variables, and of others
+    SHARED+END  that, and the outcome behind it: one message is sent faster than two
 
 An exception travels as a pickle of four things: its class's name, its last
 line, the text of its whole traceback, and its own pickle, which was tried for
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import mmap
 import pickle
+import struct
 import traceback
 from typing import Any, NamedTuple
 
@@ -28,7 +29,11 @@ from snakefish._errors import RemoteError, RemoteTraceback
 RAISED = 0x10
 EXTRACTED = 0x20
 END = 0x40
-SHARED = END
+SHARED = 0x80
+_BOTH = SHARED | END
+
+_MOST = 1 << 16  # bytes that are worth copying, to send one message and not two
+_CHANGES = struct.Struct("<BBq")  # the tags of the two, and the size of the first
 
 # Address space for the last words of a process that has none left: no memory, as nobody touches it.
 _reserve = mmap.mmap(-1, 4 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)
@@ -65,6 +70,24 @@ def _described(error: BaseException) -> Outcome:
     last_line = "".join(traceback.format_exception_only(kind, error)).strip()
     parts = (kind.__qualname__, last_line, text, _tried_pickle(error))
     return Outcome(RAISED, pickle.dumps(parts, 5), _exit_status(error))
+
+
+def together(changes: Outcome, outcome: Outcome) -> list[Outcome]:
+    """Return as few messages as can be for the two; what is large stays where it is."""
+    first, second = changes.data, outcome.data
+    if type(first) is not bytes or type(second) is not bytes or len(first) + len(second) > _MOST:
+        return [changes._replace(tag=changes.tag | SHARED), outcome]
+    head = _CHANGES.pack(changes.tag, outcome.tag, len(first))
+    return [Outcome(_BOTH, head + first + second, outcome.status)]
+
+
+def apart(tag: int, data: Received) -> list[tuple[int, Received]]:
+    """Return the messages that were put `together`, or the one that it is."""
+    if tag & _BOTH != _BOTH:
+        return [(tag, data)]
+    first, second, size = _CHANGES.unpack_from(data)
+    end = _CHANGES.size + size
+    return [(first | SHARED, data[_CHANGES.size : end]), (second, data[end:])]
 
 
 def value_of(tag: int, data: Received) -> Any:

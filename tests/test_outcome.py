@@ -10,8 +10,19 @@ import pytest
 from troubles import BeyondException, CannotBeShown, Complaint, FailsToPickle, FailsToRebuild
 
 from snakefish import SnakefishError
-from snakefish._codec import ENCODING, FOR_OTHERS, IN_PLACE
-from snakefish._outcome import END, EXTRACTED, RAISED, SHARED, raised, returned, value_of
+from snakefish._codec import ENCODING, FOR_OTHERS, IN_PLACE, encode
+from snakefish._outcome import (
+    END,
+    EXTRACTED,
+    RAISED,
+    SHARED,
+    Outcome,
+    apart,
+    raised,
+    returned,
+    together,
+    value_of,
+)
 
 
 def whole(outcome: Any) -> bytes:
@@ -110,3 +121,38 @@ class TestRaised:
         outcome = raised(CannotBeShown())
         again = caught(lambda: value_of(outcome.tag, whole(outcome)))
         assert isinstance(again, (CannotBeShown, SnakefishError))
+
+
+class TestTogether:
+    """together(changes, outcome), and apart(...)."""
+
+    @staticmethod
+    def arrived(changes: Outcome, outcome: Outcome) -> list[tuple[int, Any]]:
+        """The messages that come out where those for the two went in."""
+        return [one for sent in together(changes, outcome) for one in apart(sent.tag, whole(sent))]
+
+    @pytest.mark.parametrize("value", [5, "text", b"", [1, 2]], ids=repr)
+    def test_small_ones_are_one_message(self, value: Any) -> None:
+        """From which both come back."""
+        changes = Outcome(*encode({0: 1}))
+        assert len(together(changes, returned(value))) == 1
+        (tag, data), outcome = self.arrived(changes, returned(value))
+        assert tag & SHARED
+        assert value_of(tag & ~SHARED, data) == {0: 1}
+        assert value_of(*outcome) == value
+
+    @pytest.mark.parametrize("value", [b"x" * (1 << 20), bytearray(b"x")], ids=["long", "in place"])
+    def test_large_ones_are_not_copied(self, value: Any) -> None:
+        """They are two messages, and the outcome is the last."""
+        changes = Outcome(*encode({0: 1}))
+        assert len(together(changes, returned(value))) == 2
+        (tag, _), outcome = self.arrived(changes, returned(value))
+        assert tag & SHARED
+        assert value_of(*outcome) == value
+
+    def test_exceptions_stay_exceptions(self) -> None:
+        """On either side."""
+        (first, _), (second, _) = self.arrived(raised(KeyError("a")), raised(ValueError("b")))
+        assert first & SHARED
+        assert first & RAISED
+        assert second & RAISED
