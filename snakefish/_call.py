@@ -11,7 +11,10 @@ import functools
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard
 
 DECLARED = "__snakefish_shares__"
 """The attribute of a function in which `shares` keeps what is declared."""
@@ -26,20 +29,21 @@ def bound_call(
         TypeError: *f* is not callable, or not with these arguments.
     """
     positional, named = tuple(args), dict(kwargs or {})
-    if type(f) is FunctionType and not positional and not named and _needs_nothing(f):
-        return f
+    if not positional and not named and is_plain(f):
+        code = f.__code__
+        if not (code.co_argcount or code.co_kwonlyargcount):
+            return f
     check_arguments(f, *positional, **named)
     return functools.partial(f, *positional, **named)
 
 
-def _needs_nothing(f: FunctionType) -> bool:
-    """Whether *f* plainly has no parameters: the usual case.
+def is_plain(f: object) -> TypeGuard[FunctionType]:
+    """Whether *f* is a function with nothing attached to it: the usual case.
 
-    To find that out from a signature touches seventy pages of memory, each of
-    which has to be made writable again after a fork.
+    There is then no wrapper to look under. To walk through layers or signatures that are
+    not there touches many pages, each of which has to be made writable after a fork.
     """
-    code = f.__code__
-    return not (code.co_argcount or code.co_kwonlyargcount or f.__dict__)
+    return type(f) is FunctionType and not f.__dict__
 
 
 def check_arguments(f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -75,9 +79,7 @@ def is_generator_function(f: object) -> bool:
 
 def shares_something(f: object) -> bool:
     """Whether `shares` has declared something on *f*, or on what is under its wrappers."""
-    if type(f) is FunctionType and not f.__dict__:
-        return False  # the usual case, at a glance
-    return any(getattr(layer, DECLARED, None) for layer in layers(f))
+    return not is_plain(f) and any(getattr(layer, DECLARED, None) for layer in layers(f))
 
 
 def layers(function: Any) -> Iterator[Any]:

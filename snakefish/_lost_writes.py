@@ -4,8 +4,9 @@
 A child compares the variables that its function can reach by name, globals and closure,
 with what they were at its start: which objects they are, and how long the containers
 are. That finds every assignment, by whatever means, and every growth; it does
-not find an element that was replaced, an attribute that was set, or a variable of another
-module. What it finds is for a warning only: nothing is merged that was not declared.
+not find an element that was replaced, an attribute that was set, a variable of another
+module, or a name that stood for a module, a function or a class. What it finds is for a
+warning only: nothing is merged that was not declared.
 
 What is shared is not lost, whatever other names it has. Modules that were installed, those
 of Python among them, are left alone: what they keep for themselves is no loss.
@@ -18,7 +19,6 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress, repeat
 from operator import is_, itemgetter
 from types import FunctionType, ModuleType
 from typing import Any, Callable, NamedTuple
@@ -59,47 +59,64 @@ def abandoned(children: Iterable[str]) -> list[LostWrite]:
     return [LostWrite(name, "", "") for name in children]
 
 
-class _Known(NamedTuple):
-    """The names of a namespace."""
+class _Known:
+    """The names of a namespace, and those of them that are watched.
 
-    names: tuple[str, ...]
-    """All of them, in the order in which they came."""
+    One that stood for a definition when they were looked at is not. They are looked at again
+    when their number has changed.
+    """
 
-    read: Callable[[Namespace], tuple[Any, ...]]
-    """Gets the values of those that are watched."""
+    def __init__(self, namespace: Namespace, shared: frozenset[str]) -> None:
+        variables = namespace.copy()
+        self.names = tuple(variables)
+        self.count = len(self.names)
+        self.watched = tuple(
+            name
+            for name, value in variables.items()
+            if name not in shared and not _is_defined(name, value)
+        )
+        self.read = _reader(self.watched)
 
-    watched: tuple[str, ...]
 
-
-_known: dict[tuple[int, int], _Known] = {}
-"""What is known of each namespace, by its identity and length.
+_known: dict[tuple[int, int, frozenset[str]], _Known] = {}
+"""What is known of each namespace, by its identity, its length and which names are shared.
 
 These prove nothing. But if the names are not those, one is missing, or new; and to look at
 the names again at each start costs as much as all the rest.
 """
 
 
-def _known_of(namespace: Namespace) -> _Known:
+def _known_of(namespace: Namespace, shared: frozenset[str]) -> _Known:
     """Return what is known of the names of *namespace*, which may be out of date."""
-    key = id(namespace), len(namespace)
+    key = id(namespace), len(namespace), shared
     known = _known.get(key)
     if known is None:
         if len(_known) >= _MOST_NAMESPACES:
             _known.clear()
-        known = _known[key] = _look_at(namespace)
+        known = _known[key] = _Known(namespace, shared)
     return known
 
 
-def _look_at(namespace: Namespace) -> _Known:
-    variables = list(namespace.items())
-    watched = tuple(name for name, value in variables if not _is_defined(name, value))
-    return _Known(tuple(name for name, _ in variables), _reader(watched), watched)
+def _read(namespace: Namespace, known: _Known) -> tuple[Any, ...] | None:
+    """Return the values of what is watched; None if the names are not those that are known."""
+    try:
+        return known.read(namespace) if len(namespace) == known.count else None
+    except KeyError:
+        return None
 
 
 def _reader(names: tuple[str, ...]) -> Callable[[Namespace], tuple[Any, ...]]:
+    """Return what gets the values of *names* out of a namespace."""
     if len(names) > 1 and not _PYPY:
         return itemgetter(*names)  # which does not even touch the names
     return lambda namespace: tuple([namespace[name] for name in names])
+
+
+_NONE: frozenset[str] = frozenset()
+_NO_NAMES = _Known({}, _NONE)
+
+# The values of globals and of closure variables; which are containers, and how long.
+_Noted = tuple[tuple[Any, ...], tuple[Any, ...], list[Any], list[int]]
 
 
 class Watch:
@@ -116,45 +133,48 @@ class Watch:
         self._namespace = {} if _is_installed(namespace) else namespace
         self._cells = closure_of(function)
         self._shared = shared
+        self._shared_names = _NONE
+        if shared:
+            keys = {place.key for place in shared}
+            self._shared_names = frozenset(n for owner, n in keys if owner == id(namespace))
+            self._cells = {n: cell for n, cell in self._cells.items() if (id(cell), n) not in keys}
+        self._known = _NO_NAMES
+        self._noted: _Noted = ((), (), [], [])
 
     def prepare(self) -> None:
         """Note in the parent the names alone: to keep values would keep them alive."""
-        self._known = _known_of(self._namespace)
+        self._known = _known_of(self._namespace, self._shared_names)
 
     def begin(self) -> None:
         """Note in the child what there is."""
-        try:
-            noted = self._values = self._known.read(self._namespace)
-        except KeyError:  # a name is there no more, and another one is
-            self._known = _look_at(self._namespace)
-            noted = self._values = self._known.read(self._namespace)
+        values = _read(self._namespace, self._known)
+        if values is None:
+            self._known = _Known(self._namespace, self._shared_names)
+            values = self._known.read(self._namespace)
+        noted, closure = values, ()
         if self._cells:
-            self._closure = _contents(self._cells)
-            noted += self._closure
-        are_containers = map(issubclass, map(type, noted), repeat(_CONTAINERS))
-        self._containers = list(compress(noted, are_containers))
-        self._sizes = _sizes(self._containers)
+            closure = _contents(self._cells)
+            noted += closure
+        containers = []
+        for value in noted:  # a comprehension is a function more, and so a few pages
+            if issubclass(type(value), _CONTAINERS):
+                containers.append(value)  # noqa: PERF401
+        self._noted = values, closure, containers, _sizes(containers)
 
     def lost(self) -> list[LostWrite]:
         """Return what has changed since, less what is shared."""
-        if self._is_same():
+        values, closure, containers, sizes = self._noted
+        now = _read(self._namespace, self._known)
+        if (
+            now is not None
+            and all(map(is_, values, now))
+            and _sizes(containers) == sizes
+            and (not self._cells or all(map(is_, closure, _contents(self._cells))))
+        ):
             return []
-        declared = self._declared()
-        return [write for write in self._changed() if write.name not in declared]
+        return self._changed()
 
-    def _is_same(self) -> bool:
-        """Whether nothing was assigned to, and nothing has grown."""
-        try:
-            return (
-                len(self._namespace) == len(self._known.names)
-                and all(map(is_, self._values, self._known.read(self._namespace)))
-                and _sizes(self._containers) == self._sizes
-                and (not self._cells or all(map(is_, self._closure, _contents(self._cells))))
-            )
-        except KeyError:  # one was deleted
-            return False
-
-    def _changed(self) -> Iterable[LostWrite]:
+    def _changed(self) -> list[LostWrite]:
         found = {}
         growth = self._growth()
         for name, before, now in self._variables():
@@ -163,34 +183,32 @@ class Watch:
                     found[name] = LostWrite(name, *_assigned(before, now))
             elif id(now) in growth and name not in found:
                 found[name] = LostWrite(name, *_grown(now, growth[id(now)]))
-        return found.values()
+        return list(found.values())
 
     def _variables(self) -> Iterator[tuple[str, Any, Any]]:
         """Yield the name of each variable that has a value, what that was, and what it is."""
-        before = dict(zip(self._known.watched, self._values))
+        values, closure, *_ = self._noted
+        before = dict(zip(self._known.watched, values))
         for name in self._namespace.keys() - (set(self._known.names) - before.keys()):
             yield name, before.get(name, _UNSET), self._namespace[name]
-        if self._cells:
-            for name, former, now in zip(self._cells, self._closure, _contents(self._cells)):
-                if now is not _UNSET:
-                    yield name, former, now
+        for name, former, now in zip(self._cells, closure, _contents(self._cells)):
+            if now is not _UNSET:
+                yield name, former, now
 
     def _growth(self) -> dict[int, int]:
         """Return by how much containers have grown that do not come back, by their identity."""
-        sizes = zip(self._containers, _sizes(self._containers), self._sizes)
-        growth = {id(value): now - before for value, now, before in sizes if now != before}
+        _, _, containers, sizes = self._noted
+        growth = {
+            id(value): now - before
+            for value, now, before in zip(containers, _sizes(containers), sizes)
+            if now != before
+        }
         for place in self._shared if growth else ():
             try:
                 growth.pop(id(place.get()), None)
             except (NameError, KeyError, AttributeError):  # the task deleted it
                 pass
         return growth
-
-    def _declared(self) -> set[str]:
-        """Return the names of variables that are shared."""
-        shared = {place.key for place in self._shared}
-        declared = {name for owner, name in shared if owner == id(self._namespace)}
-        return declared | {n for n, cell in self._cells.items() if (id(cell), n) in shared}
 
 
 def _is_installed(namespace: Namespace) -> bool:

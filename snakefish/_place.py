@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any, Callable, NamedTuple
 
-from snakefish._call import layers
+from snakefish._call import is_plain, layers
 
 Namespace = dict[str, Any]
 
@@ -62,6 +62,8 @@ def find_place(name: str, function: object, caller: Namespace) -> Place:
 
 def namespace_of(function: object, caller: Namespace) -> Namespace:
     """Return the globals of what is innermost in *function*, or *caller* if nothing has any."""
+    if is_plain(function):
+        return function.__globals__
     return next(_namespaces(function), caller)
 
 
@@ -75,6 +77,8 @@ def _namespaces(function: object) -> Iterator[Namespace]:
 
 def closure_of(function: object) -> dict[str, Any]:
     """Return the cells of the closure variables of *function*, by name."""
+    if is_plain(function) and not function.__closure__:
+        return {}
     found: dict[str, Any] = {}
     for layer in layers(function):
         names = getattr(getattr(layer, "__code__", None), "co_freevars", ())  # not PyPy's builtins

@@ -15,6 +15,7 @@ from scenario import output_of
 
 import snakefish
 from snakefish import Generator, LostWriteWarning, Thread, merges
+from snakefish._lost_writes import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -411,6 +412,15 @@ class TestNames:
         space["z"] = []
         [text] = self.told_of(space, "z.append(5)")
         assert "lost: z (grew by 1)." in text
+
+    def test_a_name_that_comes_between_start_and_fork(self, space: dict[str, Any]) -> None:
+        """Another thread may have made it, and not the task."""
+        exec("def task(): pass", space)
+        watch = Watch(space["task"], space, [])
+        watch.prepare()
+        space["z"] = 1
+        watch.begin()
+        assert watch.lost() == []
 
     @pytest.mark.parametrize("names", [(), ("only",)])
     def test_a_namespace_of_few_names(self, names: tuple[str, ...]) -> None:
