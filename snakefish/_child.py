@@ -17,17 +17,26 @@ child of its own is done here as well, at both ends: with only one of the two a
 
 The parent's atexit functions do not run, and nothing is collected: a full
 collection would copy most of the inherited heap.
+
+What takes the time of a short child is pages. CPython counts references in the objects, so
+to call a function or to look an attribute up writes to it, and each page that is
+written to for the first time after the fork is copied: 2 microseconds, the time of 50 calls. So
+what can be looked up, bound or decided before the fork is, and what has no reason to
+run does not.
 """
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # signal.signal is slower: it makes enums
 import contextlib
+import functools
 import io
 import os
 import signal
 import sys
 import threading
+from _signal import set_wakeup_fd  # type: ignore[import-not-found]
+from _signal import signal as set_handler  # that of the module signal is slower: it makes enums
+from os import getpid
 from typing import Any, Callable
 
 from snakefish import _fork_safety, _stacks
@@ -39,6 +48,12 @@ _FAILED = 1
 _SIGINT = int(signal.SIGINT)
 
 _PYPY = sys.implementation.name == "pypy"
+
+_HAS_NATIVE_ID = hasattr(threading.Thread, "_set_native_id")
+
+_exiting = lib.sf_process_exiting
+
+_module_locks: dict[str, Any] = sys.modules["_frozen_importlib"]._module_locks
 
 # The parent's buffers, kept for ever: finalizing one would flush it and close its descriptor.
 _inherited_buffers: list[Any] = []
@@ -57,24 +72,24 @@ def spawn(
         ForkSafetyWarning: There are threads, and the user wants that to be an
             error. There is no child.
     """
-    status = _FAILED
+    status, owner = _FAILED, process.owner
     try:
         flush_streams()
         threaded = _fork_safety.warn_if_threaded()
-        buffers = _new_buffers() if threaded and threading.active_count() > 1 else []
+        repairs = _repairs(threaded)
         if _fork_safety.spawn_quietly(process.spawn) if threaded else process.spawn():
             return
         try:
-            _settle_in(process, buffers)
+            _settle_in(process, repairs)
             status = work()
         finally:
             _settle_up()
     except BaseException as error:
-        if process.is_owned():
+        if getpid() == owner:
             raise
         report(raised(error))
     finally:
-        if not process.is_owned():
+        if getpid() != owner:
             _leave(status)
 
 
@@ -96,7 +111,7 @@ def capture(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
 def ignore_interrupts() -> None:
     """Ignore SIGINT, in this process only: SIG_IGN would be inherited by exec."""
     try:
-        _signal.signal(_SIGINT, _ignore)
+        set_handler(_SIGINT, _ignore)
     except ValueError:  # not in the main thread
         pass
 
@@ -148,15 +163,35 @@ def flush_streams() -> None:
 # -------------------------------------------------------------- settling in
 
 
-def _settle_in(process: ChildProcess, buffers: list[tuple[io.TextIOWrapper, Any]]) -> None:
-    _stacks.settle_in(process.place)
-    for stream, buffer in buffers:
-        _renew(stream, buffer)
-    _forget_imports()
-    _forget_event_loop()
-    _adopt_thread()
-    if "multiprocessing.util" in sys.modules:
-        _enter_multiprocessing()
+def _repairs(threaded: bool) -> list[Callable[[], None]]:
+    """Return what the child has to mend of what it inherits.
+
+    Where there are other threads, what is true here need not be at the fork.
+    """
+    repairs: list[Callable[[], None]] = []
+    if threaded and threading.active_count() > 1:
+        repairs += [functools.partial(_renew, *stream) for stream in _new_buffers()]
+    if threaded or _module_locks:
+        repairs.append(_forget_imports)
+    if threaded or "asyncio" in sys.modules:
+        repairs.append(_forget_event_loop)
+    if threaded or "multiprocessing.util" in sys.modules:
+        repairs.append(_enter_multiprocessing)
+    return repairs
+
+
+def _settle_in(process: ChildProcess, repairs: list[Callable[[], None]]) -> None:
+    if process.place is not None:
+        _stacks.settle_in(process.place)
+    for repair in repairs:
+        repair()
+    try:
+        set_wakeup_fd(-1)  # signals shall not write into the parent's event loop
+    except ValueError:  # not in the main thread
+        pass
+    if _HAS_NATIVE_ID:  # and it is still that of the parent's
+        thread: Any = threading._main_thread  # type: ignore[attr-defined]
+        thread._native_id = threading.get_native_id()
 
 
 def _renew(stream: io.TextIOWrapper, buffer: Any) -> None:
@@ -188,14 +223,14 @@ def _forget_imports() -> None:
     That thread is not here to come to the end of it, nor to let go of the locks.
     """
     bootstrap: Any = sys.modules["_frozen_importlib"]
-    for name, reference in list(bootstrap._module_locks.items()):
+    for name, reference in list(_module_locks.items()):
         lock = reference()
         if lock is None:
             continue
         if lock.owner == threading.get_ident():  # this process is itself importing
             lock.lock = bootstrap._ModuleLock(name).lock
             continue
-        bootstrap._module_locks.pop(name, None)
+        _module_locks.pop(name, None)
         spec = getattr(sys.modules.get(name), "__spec__", None)
         if getattr(spec, "_initializing", False):
             for module in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
@@ -203,27 +238,18 @@ def _forget_imports() -> None:
 
 
 def _forget_event_loop() -> None:
-    """Let `asyncio.run` work here, and signals not write into the parent's loop."""
-    try:
-        _signal.set_wakeup_fd(-1)
-    except ValueError:  # not in the main thread
-        pass
+    """Let `asyncio.run` work here."""
     asyncio: Any = sys.modules.get("asyncio")
     if asyncio is not None:
         asyncio._set_running_loop(None)
 
 
-def _adopt_thread() -> None:
-    """Correct the main thread's native id, which is still that of the parent's."""
-    thread: Any = threading.main_thread()
-    if hasattr(thread, "_set_native_id"):
-        thread._set_native_id()
-
-
 def _enter_multiprocessing() -> None:
     """Do what `multiprocessing.process._bootstrap` does first."""
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is None:
+        return
     process: Any = sys.modules["multiprocessing.process"]
-    util: Any = sys.modules["multiprocessing.util"]
     process._children = set()
     util._finalizer_registry.clear()
     util._run_after_forkers()
@@ -237,15 +263,16 @@ def _settle_up() -> None:
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None:
         util._exit_function()
-    shutdown: Any = threading._shutdown  # type: ignore[attr-defined]
-    shutdown()  # waits for threads that are not daemons
+    state: Any = threading
+    if len(state._active) > 1 or state._limbo or state._threading_atexits:
+        state._shutdown()  # waits for threads that are not daemons
     flush_streams()
 
 
 def _leave(status: int) -> None:
     """End this process, whatever a signal handler raises meanwhile."""
     try:
-        lib.sf_process_exiting(status)
+        _exiting(status)
         os._exit(status)  # looked up now: coverage puts its own in that place
     finally:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(getpid(), signal.SIGKILL)

@@ -2,8 +2,8 @@
 """A function that runs in a child process, from its start to its merge.
 
 A Thread and a Generator each have one, and so has a chunk of `map` with
-merging. The child sends at most three messages: what became of its variables, what
-extract returned, and then its outcome. They go through a queue of its own: of
+merging. The child sends at most three messages: what extract returned, what became of
+its variables, and its outcome. They go through a queue of its own: of
 large virtual size, so that it can end before anybody looks, and drained by
 everybody who waits for it, so that any size arrives. The outcome commits all: a
 child killed before it has had no result, and nothing of it is merged.
@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
+from _thread import RLock
+from threading import TIMEOUT_MAX
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -28,8 +29,26 @@ from snakefish._codec import Received, encode
 from snakefish._errors import ChannelEndError, MisuseError, StartError
 from snakefish._lost_writes import LostWrite, abandoned, warn_of
 from snakefish._merging import changes_of
-from snakefish._outcome import EXTRACTED, RAISED, SHARED, Outcome, raised, value_of
-from snakefish._process import STARTED, ChildProcess, State, abandon_unjoined, begin_account
+from snakefish._outcome import (
+    EXTRACTED,
+    RAISED,
+    SHARED,
+    Outcome,
+    apart,
+    raised,
+    together,
+    value_of,
+)
+from snakefish._process import (
+    ENDED,
+    JOINED,
+    NEW,
+    RUNNING,
+    STARTED,
+    ChildProcess,
+    abandon_unjoined,
+    unjoined,
+)
 from snakefish._queue import MessageQueue
 from snakefish._returns import NOTHING, Returns
 from snakefish._undo import take_back
@@ -57,8 +76,8 @@ class Job:
         self._extracted: tuple[int, Received] | None = None
         self._value: Any = None
         self._has_value = False
-        self._lock = threading.RLock()
-        self._starting = threading.RLock()
+        self._lock = RLock()
+        self._starting = RLock()
         self._advancing: FrameType | None = None
         self._is_merging = False
 
@@ -79,7 +98,7 @@ class Job:
             StartError: There is no child; it can be started again.
         """
         with self._lock, self._starting:
-            self.process.require(State.NEW)
+            self.process.require(NEW)
             self._call = call or self._returns.begin()
             try:
                 self._fork(body, senders)
@@ -96,42 +115,56 @@ class Job:
         self._queue = MessageQueue(_CAPACITY, shrink=True, bound=True)
         for queue in (self._queue, *senders):
             queue.bind(handle)
-        if self._watch is not None:
-            self._watch.prepare()
-        _child.spawn(self.process, lambda: self._work(body), self._send)
+        send = self._queue.send
+        _child.spawn(
+            self.process,
+            self._work(body, send),
+            lambda outcome: send(outcome.tag, outcome.data, FOREVER),
+        )
 
-    def _work(self, body: Callable[[], Outcome]) -> int:
-        """Do everything that the child is there for; return its exit status."""
-        begin_account()
-        if self._watch is not None:
-            self._watch.begin()
-        if self._call is not None:
-            self._call.enter()
-        outcome = body()
-        shared = self._became(bool(outcome.tag & RAISED))
-        if shared is not None:
-            self._send(shared._replace(tag=shared.tag | SHARED))
-        if self._merging is not None:
-            self._send(self._merging.extracted())
-        self._send(outcome)
-        return outcome.status
+    def _work(self, body: Callable[[], Outcome], send: Callable[..., None]) -> Callable[[], int]:
+        """Return what does everything that the child is there for, and returns its exit status.
 
-    def _became(self, failed: bool) -> Outcome | None:
+        Bound here is what a child would have to look up.
+        """
+        watch, call, merging, became = self._watch, self._call, self._merging, self._became
+        if watch is not None:
+            watch.prepare()
+        begin, lost = (None, None) if watch is None else (watch.begin, watch.lost)
+
+        def work() -> int:
+            if begin is not None:
+                begin()
+            if call is not None:
+                call.enter()
+            tag, data, status = outcome = body()
+            changes = became(call, lost, bool(tag & RAISED))
+            if merging is not None:
+                send(*merging.extracted()[:2], FOREVER)
+            if changes is None:
+                send(tag, data, FOREVER)
+            else:
+                for tag, data, _ in together(changes, outcome):
+                    send(tag, data, FOREVER)
+            return status
+
+        return work
+
+    @staticmethod
+    def _became(
+        call: Call | None, lost: Callable[[], list[LostWrite]] | None, failed: bool
+    ) -> Outcome | None:
         """Return what became of shared variables and of others; None for nothing."""
         deltas: dict[int, Any] = {}
         try:
-            lost = abandoned(abandon_unjoined())
-            if self._call is not None:
-                deltas = self._call.deltas(failed)
-            if self._watch is not None:
-                lost += self._watch.lost()
-            return Outcome(*encode((deltas, lost))) if deltas or lost else None
+            writes = abandoned(abandon_unjoined()) if unjoined else []
+            if call is not None:
+                deltas = call.deltas(failed)
+            if lost is not None:
+                writes += lost()
+            return Outcome(*encode((deltas, writes))) if deltas or writes else None
         except BaseException as error:  # shipped, and raised by join
-            return raised(error if self._call is None else self._call.refused(deltas, error))
-
-    def _send(self, outcome: Outcome) -> None:
-        assert self._queue is not None
-        self._queue.send(outcome.tag, outcome.data, FOREVER)
+            return raised(error if call is None else call.refused(deltas, error))
 
     # ------------------------------------------------------------------- join
 
@@ -152,12 +185,12 @@ class Job:
             Whatever extract raised, or merge raises. It counts as joined then.
         """
         self.process.require(*STARTED)
-        if self.process.state is State.JOINED and not self._is_merging:
+        if self.process.state is JOINED and not self._is_merging:
             return True
         if not self._acquire(deadline):
             return False
         try:
-            if self.process.state is State.JOINED:
+            if self.process.state is JOINED:
                 return True
             if self._is_interrupted():
                 if deadline == NOW:
@@ -174,7 +207,7 @@ class Job:
             warn_of(self.process.name, lost)
 
     def _acquire(self, deadline: int) -> bool:
-        return self._lock.acquire(timeout=min(seconds_until(deadline), threading.TIMEOUT_MAX))
+        return self._lock.acquire(timeout=min(seconds_until(deadline), TIMEOUT_MAX))
 
     def _is_interrupted(self) -> bool:
         """Whether the caller is a signal handler that interrupts `_advance`, below it on the stack.
@@ -192,17 +225,17 @@ class Job:
             self._advancing = sys._getframe()
             if not self._collect(deadline):
                 return False
-            if merge and self.process.state is State.ENDED:
+            if merge and self.process.state is ENDED:
                 self._merge()
             return True
         finally:
             self._advancing = None
 
     def _collect(self, deadline: int) -> bool:
-        if self.process.state is State.RUNNING:
+        if self.process.state is RUNNING:
             if not (self._drain(deadline) and self.process.wait(deadline)):
                 return False
-            self.process.move(State.ENDED)
+            self.process.move(ENDED)
         return True
 
     def _drain(self, deadline: int) -> bool:
@@ -231,11 +264,16 @@ class Job:
 
     def _take(self, received: tuple[int, Received]) -> None:
         if received[0] & SHARED:
-            self._shared = received
+            self._take_shared(received)
         elif received[0] & EXTRACTED:
             self._extracted = received
         elif self._outcome is None:
             self._outcome = received
+
+    def _take_shared(self, received: tuple[int, Received]) -> None:
+        self._shared, *outcome = apart(*received)
+        for one in outcome:
+            self._take(one)
 
     def _merge(self) -> None:
         """Merge once, whatever comes of it; a Ctrl-C before the merge undoes nothing."""
@@ -274,7 +312,7 @@ class Job:
             raise
 
     def _finish(self) -> None:
-        self.process.move(State.JOINED)
+        self.process.move(JOINED)
         self._extracted = self._shared = None
         self._leave_call()
 
@@ -287,14 +325,14 @@ class Job:
 
     def is_alive(self) -> bool:
         """Whether the child was started and has not ended; takes in what is there."""
-        self.process.require(State.NEW, *STARTED)
-        if self.process.state is State.RUNNING:
+        self.process.require(NEW, *STARTED)
+        if self.process.state is RUNNING:
             self.collect(NOW)
         return self.process.is_alive()
 
     def exit_status(self) -> int:
         """Return the exit code, or -N after signal N."""
-        self.process.require(State.JOINED)
+        self.process.require(JOINED)
         return self.process.status
 
     def failed(self) -> bool:
@@ -303,7 +341,7 @@ class Job:
 
     def result(self) -> Any:
         """Return what the body returned, or raise afresh what it raised."""
-        self.process.require(State.JOINED)
+        self.process.require(JOINED)
         if not self._has_value:
             if self._outcome is None:
                 raise self.process.death("before it had a result")

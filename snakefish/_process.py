@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import enum
 import errno
-import os
 import signal
 import sys
 import weakref
+from os import getpid
 from typing import Any
 
 from snakefish import _oom, _stacks
@@ -28,11 +28,23 @@ from snakefish._errors import (
     ChildDiedError,
     MisuseError,
     RemoteTraceback,
+    SnakefishError,
     StartError,
     StatusUnknownError,
     failure,
 )
 from snakefish._native import ffi, lib, take_fork_errors
+
+# Looked up once: after a fork each object that is looked at anew costs a page, see _child.
+_create = lib.sf_process_create
+_destroy = lib.sf_process_destroy
+_release = lib.sf_process_release
+_spawn = lib.sf_process_spawn
+_wait = lib.sf_process_wait
+_fork_hook = lib.sf_fork_hook
+_EINTR = -errno.EINTR
+_ECANCELED = -errno.ECANCELED
+_KILLED = -int(signal.SIGKILL)
 
 
 class State(str, enum.Enum):
@@ -45,39 +57,34 @@ class State(str, enum.Enum):
     DISPOSED = "disposed"
 
 
+NEW, RUNNING, ENDED, JOINED, DISPOSED = State
+
 _NEXT = {
-    State.NEW: {State.RUNNING, State.DISPOSED},
-    State.RUNNING: {State.ENDED, State.DISPOSED},
-    State.ENDED: {State.JOINED, State.DISPOSED},
-    State.JOINED: {State.DISPOSED},
-    State.DISPOSED: {State.DISPOSED},
+    NEW: {RUNNING, DISPOSED},
+    RUNNING: {ENDED, DISPOSED},
+    ENDED: {JOINED, DISPOSED},
+    JOINED: {DISPOSED},
+    DISPOSED: {DISPOSED},
 }
 
 _SENTENCES = {
-    State.NEW: "has not been started",
-    State.RUNNING: "has not been joined",
-    State.ENDED: "has not been joined",
-    State.JOINED: "has already been joined",
-    State.DISPOSED: "has been disposed",
+    NEW: "has not been started",
+    RUNNING: "has not been joined",
+    ENDED: "has not been joined",
+    JOINED: "has already been joined",
+    DISPOSED: "has been disposed",
 }
 
-STARTED = (State.RUNNING, State.ENDED, State.JOINED)
+STARTED = (RUNNING, ENDED, JOINED)
 
-_unjoined: dict[int, tuple[str, weakref.ref[ChildProcess]]] = {}
+unjoined: dict[int, tuple[str, weakref.ref[ChildProcess]]] = {}
 """In a child: those that it has started, and neither joined nor disposed of, by pid.
 
 Its parent does not care for its own: that would keep a note of each that was dropped.
 """
 
 _accountable: int | None = None
-"""The process that keeps these notes: a child that has begun its work."""
-
-
-def begin_account() -> None:
-    """Begin to note, in a child, which processes it starts and does not join."""
-    global _accountable
-    _accountable = os.getpid()
-    _unjoined.clear()
+"""The process that keeps these notes: a child."""
 
 
 def abandon_unjoined() -> list[str]:
@@ -86,12 +93,12 @@ def abandon_unjoined() -> list[str]:
     Some may have been dropped, and killed for that.
     """
     names = []
-    for name, reference in list(_unjoined.values()):
+    for name, reference in list(unjoined.values()):
         names.append(name)
         process = reference()
         if process is not None:
             process.kill_if_running()
-    _unjoined.clear()
+    unjoined.clear()
     return names
 
 
@@ -100,9 +107,9 @@ class ChildProcess:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.owner = os.getpid()
+        self.owner = getpid()
         self.pid: int | None = None
-        self.state = State.NEW
+        self.state = NEW
         self._handle: Any = None
         self._status: int | None = None
         self._tally: _oom.Tally | None = None
@@ -128,10 +135,10 @@ class ChildProcess:
     def _account(self) -> None:
         if self.pid is None or _accountable != self.owner:
             return
-        if self.state is State.RUNNING:
-            _unjoined[self.pid] = (self.name, weakref.ref(self))
-        elif self.state in (State.JOINED, State.DISPOSED):
-            _unjoined.pop(self.pid, None)
+        if self.state is RUNNING:
+            unjoined[self.pid] = (self.name, weakref.ref(self))
+        elif self.state in (JOINED, DISPOSED):
+            unjoined.pop(self.pid, None)
 
     def require(self, *states: State) -> None:
         """Check that this is the owner, and that the state is one of *states*.
@@ -139,71 +146,72 @@ class ChildProcess:
         Raises:
             MisuseError: It is not.
         """
-        if not self.is_owned():
+        if getpid() != self.owner:
             raise MisuseError(f"{self.name} belongs to process {self.owner}, which made it")
         if self.state not in states:
-            started = State.NEW in states and self.state is not State.DISPOSED
+            started = NEW in states and self.state is not DISPOSED
             sentence = "has already been started" if started else _SENTENCES[self.state]
             raise MisuseError(f"{self.name} {sentence}")
 
     def is_owned(self) -> bool:
         """Whether this process made the object."""
-        return os.getpid() == self.owner
+        return getpid() == self.owner
 
     # ------------------------------------------------------------------ spawn
 
     def create(self) -> Any:
         """Make the C handle; a channel can name it as a sender before the spawn."""
         made = ffi.new("struct sf_process **")
-        code = lib.sf_process_create(made)
+        code = _create(made)
         if code:
             raise failure("create", code)
-        self._handle = ffi.gc(made[0], lib.sf_process_destroy)
+        self._handle = ffi.gc(made[0], _destroy)
         return self._handle
 
     def spawn(self) -> int:
-        """Fork; return the pid in the parent, 0 in the child.
+        """Fork; return the pid in the parent, 0 in the child, which begins an account of its own.
 
         Raises:
             StartError: There is no child, and may be one at the next try.
         """
+        global _accountable
         self._tally = _oom.tally()
         self.place = _stacks.reserve()
-        code = -errno.ECANCELED
+        code = _ECANCELED
         try:
-            code = lib.sf_process_spawn(self._handle, lib.sf_fork_hook)
+            code = _spawn(self._handle, _fork_hook)
         finally:
             if code and self.place is not None:
                 self.place.close()
-        if code > 0:
+        if code == 0:
+            _accountable = getpid()
+            if unjoined:  # they are its parent's
+                unjoined.clear()
+        elif code > 0:
             self.pid = code
-            self.move(State.RUNNING)
-        elif code == -errno.ECANCELED:
-            reasons = take_fork_errors() or [OSError(errno.ECANCELED, "os.fork failed")]
-            raise StartError(f"cannot fork: {reasons[-1]}") from reasons[-1]
-        elif code < 0:
-            raise failure("spawn", code)
+            self.move(RUNNING)
+        else:
+            raise _no_child(code)
         return code
 
     def abandon(self) -> None:
         """Undo a start that failed half way."""
-        if self._handle is not None:
-            lib.sf_process_release(self._handle)
+        self.release()
         self._read_stack()
         if self.pid is not None:
-            _unjoined.pop(self.pid, None)
+            unjoined.pop(self.pid, None)
         self._handle = self.pid = None
-        if self.state is State.RUNNING:
-            self.state = State.NEW
+        if self.state is RUNNING:
+            self.state = NEW
 
     # ------------------------------------------------------------------- wait
 
     def wait(self, deadline: int) -> bool:
         """Wait for the end and note the status; False if *deadline* came first."""
         status = ffi.new("int *")
-        code = -errno.EINTR
-        while code == -errno.EINTR:
-            code = lib.sf_process_wait(self._handle, deadline, status)
+        code = _EINTR
+        while code == _EINTR:
+            code = _wait(self._handle, deadline, status)
         if code == 0:
             self._examine(status[0])
         elif code == -errno.EAGAIN:
@@ -234,9 +242,10 @@ class ChildProcess:
         """Note the status, and what only now can be learnt about a death by a signal."""
         if self._status is not None:
             return
-        if status == -signal.SIGKILL and self._tally is not None:
+        if status == _KILLED and self._tally is not None:
             self._verdict = _oom.verdict(self._tally)
-        self._read_stack()
+        if self.place is not None:
+            self._read_stack()
         self._status = status
 
     def _read_stack(self) -> None:
@@ -268,7 +277,7 @@ class ChildProcess:
 
     def _tell_stack(self) -> None:
         """Write the stack of a crash of which no error has told where it would have gone."""
-        if self._stack and not self._stack_told:
+        if not self._stack_told:
             self._stack_told = True
             try:
                 sys.stderr.write(f"{self.obituary()}\n{self._stack}\n")
@@ -301,15 +310,25 @@ class ChildProcess:
     def release(self) -> None:
         """Kill and reap the child if it is ours; close what it costs."""
         if self._handle is not None:
-            lib.sf_process_release(self._handle)
+            _release(self._handle)
 
     def dispose(self) -> None:
         """Release, for good."""
-        self.move(State.DISPOSED)
+        self.move(DISPOSED)
         self.release()
-        if self.is_owned():
+        if self.place is not None and self.is_owned():
             self._read_stack()
+        if self._stack and self.is_owned():
             self._tell_stack()
+
+
+def _no_child(code: int) -> SnakefishError:
+    if code != _ECANCELED:
+        return failure("spawn", code)
+    reason = (take_fork_errors() or [OSError(errno.ECANCELED, "os.fork failed")])[-1]
+    error = StartError(f"cannot fork: {reason}")
+    error.__cause__ = reason
+    return error
 
 
 def _signal_name(number: int) -> str:

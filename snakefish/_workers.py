@@ -24,7 +24,7 @@ from snakefish._counter import Counter
 from snakefish._errors import ChannelEndError, ChildDiedError, WaitTimeoutError
 from snakefish._lost_writes import LostWrite, Watch, abandoned, warn_of
 from snakefish._outcome import RAISED, SHARED, Outcome, exception_of, raised
-from snakefish._process import ChildProcess, abandon_unjoined, begin_account
+from snakefish._process import ChildProcess, abandon_unjoined
 from snakefish._queue import MessageQueue
 from snakefish._task import Task, presentable
 
@@ -169,7 +169,6 @@ class _Crew:
 
     def _work(self, number: int) -> int:
         """Do items until there are no more, then say what of it will be lost."""
-        begin_account()
         if self._watch is not None:
             self._watch.begin()
         self._do_items(number)
