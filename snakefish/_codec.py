@@ -24,6 +24,7 @@ from __future__ import annotations
 import marshal
 import struct
 import sys
+from array import array
 from pickle import PickleBuffer, dumps, loads
 from typing import Any, Callable, Optional, Union
 
@@ -108,6 +109,37 @@ def _encode_buffers(data: bytes, buffers: list[PickleBuffer]) -> tuple[int, Payl
     return PICKLE_BUFFERS, parts
 
 
+def _encode_array(obj: array[Any]) -> tuple[int, Payload]:
+    return encode(_BufferOwner(_rebuilt_array, obj.typecode, PickleBuffer(obj)))
+
+
+def _encode_view(obj: memoryview) -> tuple[int, Payload] | None:
+    if not obj.c_contiguous:
+        return None
+    return encode(_BufferOwner(_rebuilt_view, obj.format, obj.shape, PickleBuffer(obj)))
+
+
+class _BufferOwner:
+    """Pickled as a call that rebuilds something from its buffer."""
+
+    def __init__(self, rebuild: Callable[..., Any], *arguments: Any) -> None:
+        self._reduced = rebuild, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self._reduced
+
+
+def _rebuilt_array(typecode: str, buffer: Any) -> array[Any]:
+    rebuilt = array(typecode)
+    rebuilt.frombytes(memoryview(buffer).cast("B"))
+    return rebuilt
+
+
+def _rebuilt_view(form: str, shape: tuple[int, ...], buffer: Any) -> memoryview:
+    view = memoryview(buffer).cast("B")
+    return view.cast(form, shape) if view.nbytes else view  # type: ignore[call-overload]
+
+
 def _encode_container(obj: Any) -> tuple[int, Payload] | None:
     count = _count_plain(obj)
     if count < 0:
@@ -150,6 +182,8 @@ def _count_plain(obj: Any) -> int:
 
 _ENCODERS: dict[type, Encoder] = {
     bytearray: lambda obj: (BYTEARRAY, [obj]),
+    array: _encode_array,
+    memoryview: _encode_view,
     str: _encode_str,
 }
 

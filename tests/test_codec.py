@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import datetime
 import enum
@@ -190,6 +191,40 @@ class TestBuffers:
             [pickle.PickleBuffer(bytearray(b"open")), pickle.PickleBuffer(b"shut")]
         )
         assert [memoryview(buffer).readonly for buffer in result] == [False, True]
+
+    @pytest.mark.parametrize("typecode", ["b", "u", "i", "Q", "d"])
+    @pytest.mark.parametrize("count", [0, 1, 100_000])
+    def test_an_array_arrives_without_being_pickled(self, typecode: str, count: int) -> None:
+        """Its elements are sent from where they lie."""
+        value = array.array(typecode, "x" * count if typecode == "u" else range(count % 101))
+        result = there_and_back(value)
+        assert type(result) is array.array
+        assert (result.typecode, result) == (typecode, value)
+        assert all(type(part) is not bytes or len(part) < 200 for part in _codec.encode(value)[1])
+
+    @pytest.mark.parametrize(
+        "view",
+        [
+            memoryview(b"read only"),
+            memoryview(bytearray(b"writable")),
+            memoryview(array.array("d", [1.5, 2.5])),
+            memoryview(bytearray(24)).cast("i", (2, 3)),
+            memoryview(b""),
+        ],
+        ids=["bytes", "bytearray", "doubles", "matrix", "empty"],
+    )
+    def test_a_memoryview_arrives_as_one(self, view: memoryview) -> None:
+        """Elements, format, shape and whether it may be written to are the same."""
+        result = there_and_back(view)
+        assert type(result) is memoryview
+        assert result == view
+        assert (result.format, result.shape) == (view.format, view.shape)
+        assert result.readonly == view.readonly
+
+    def test_of_a_memoryview_with_gaps_is_pickles_error(self) -> None:
+        """What is not contiguous cannot be sent from where it lies."""
+        with pytest.raises(TypeError):
+            _codec.encode(memoryview(b"abcd")[::2])
 
     def test_do_not_share_memory_with_the_original(self) -> None:
         """What arrives is a copy."""
