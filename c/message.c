@@ -5,7 +5,8 @@
  * is built up over many calls in a run of its own, which then changes hands
  * instead of being copied; it is used again for the next one if it is not
  * excessive. Huge pages, where the system grants them on request, save most of
- * the page faults that the first touch of fresh memory costs.
+ * the page faults that the first touch of fresh memory costs. Or it is built up
+ * in memory of the caller's, who thereby gets his object without another copy.
  */
 #define _GNU_SOURCE
 #include "message.h"
@@ -16,7 +17,17 @@
 
 #define PAGE_SIZE ((size_t)4096)
 #define HUGE_FROM ((size_t)4 << 20)
+#define HUGE_LENT_FROM ((size_t)32 << 20) /* no allocator keeps so much of others' beside it */
 #define KEPT_SIZE ((size_t)8 << 20)
+
+/* The whole pages of some memory; the system takes care of alignment to huge ones. */
+static void advise_huge(unsigned char *memory, size_t size)
+{
+    size_t begin = ((uintptr_t)memory + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
+    size_t end = ((uintptr_t)memory + size) & ~(PAGE_SIZE - 1);
+
+    madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+}
 
 static int map_run(size_t size, struct message_run *run)
 {
@@ -26,7 +37,7 @@ static int map_run(size_t size, struct message_run *run)
     if (memory == MAP_FAILED)
         return -ENOMEM;
     if (rounded >= HUGE_FROM)
-        madvise(memory, rounded, MADV_HUGEPAGE);
+        advise_huge(memory, rounded);
     run->memory = memory;
     run->size = rounded;
     return 0;
@@ -34,7 +45,7 @@ static int map_run(size_t size, struct message_run *run)
 
 void message_free_run(struct message_run *run)
 {
-    if (run->memory != NULL)
+    if (run->size != 0)
         munmap(run->memory, run->size);
     run->memory = NULL;
     run->size = 0;
@@ -42,6 +53,15 @@ void message_free_run(struct message_run *run)
 
 int message_take_run(struct sf_message *message, uint64_t size, struct message_run *run)
 {
+    if (message->lent_size == size) {
+        message->lent_size = 0;
+        if (message->lent != NULL) {
+            *run = (struct message_run){message->lent, 0};
+            return 0;
+        }
+    } else if (message->asks && size > SF_MESSAGE_INLINE) {
+        return -EFBIG;
+    }
     if (message->large.size >= size) {
         *run = message->large;
         message->large = (struct message_run){NULL, 0};
@@ -99,6 +119,19 @@ uint64_t sf_message_count(const struct sf_message *message)
 int64_t sf_message_result(const struct sf_message *message)
 {
     return message->result;
+}
+
+void sf_message_ask(struct sf_message *message, int on)
+{
+    message->asks = on;
+}
+
+void sf_message_lend(struct sf_message *message, void *memory, size_t size)
+{
+    message->lent = memory;
+    message->lent_size = size;
+    if (memory != NULL && size >= HUGE_LENT_FROM)
+        advise_huge(memory, size);
 }
 
 void sf_message_clear(struct sf_message *message)

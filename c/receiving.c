@@ -81,14 +81,18 @@ static int64_t receive_whole(struct sf_channel *channel, struct sf_message *mess
     return as_result(total, tag);
 }
 
-static int begin_incoming(struct sf_channel *channel, struct sf_message *message, uint64_t total)
+static int begin_incoming(struct sf_channel *channel, struct sf_message *message,
+                          const struct ring_frame *frame)
 {
     struct incoming *incoming = &channel->incoming;
+    uint64_t total = frame->total;
     int rc;
 
     if (total == 0 || total > SIZE_LIMIT)
         return -EBADMSG;
     rc = message_take_run(message, total, &incoming->run);
+    if (rc == -EFBIG)
+        message->result = as_result(total, frame->tag);
     if (rc < 0)
         return rc;
     incoming->total = total;
@@ -148,7 +152,7 @@ static int64_t receive_frame(struct sf_channel *channel, struct sf_message *mess
     if ((frame->flags & RING_FIRST) && !(frame->flags & RING_STREAM))
         return receive_whole(channel, message, frame);
     if (frame->flags & RING_FIRST) {
-        rc = begin_incoming(channel, message, frame->total);
+        rc = begin_incoming(channel, message, frame);
         if (rc < 0)
             return rc;
     }

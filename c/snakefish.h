@@ -232,6 +232,7 @@ SF_API int sf_channel_send_parts(struct sf_channel *channel, int tag, const void
  *   -EINTR      see the top of this file; also returned as soon as a sending
  *               process was found dead
  *   -ENOMEM     no memory to receive it; it stays in the channel
+ *   -EFBIG      it is large and asks for memory, see sf_message_ask; it stays
  *   -EBADF      the channel was released in this process
  *   -EBADMSG    the shared memory was damaged
  *   -ENOLCK     this process got no place in its family
@@ -282,6 +283,18 @@ SF_API void sf_message_destroy(struct sf_message *message);
  * lie where this points for a fresh buffer. */
 #define SF_MESSAGE_INLINE ((size_t)128 << 10)
 SF_API void *sf_message_data(struct sf_message *message);
+
+/* With `on`, every receive into this buffer that finds a message of more than
+ * SF_MESSAGE_INLINE bytes answers -EFBIG, unless memory was lent for one of this
+ * size since. The message stays, and sf_message_result tells its size and tag. */
+SF_API void sf_message_ask(struct sf_message *message, int on);
+
+/* Lend `size` bytes for the next large message of exactly this size, or say with
+ * NULL that it may go to the buffer's own memory. What sf_message_data answers
+ * after a receive tells where it went: after -EINTR or -EAGAIN part of it may be
+ * in memory that was lent, and the call that ends it may use another buffer. The
+ * memory has to stay until then, or until a receive answers -EFBIG again. */
+SF_API void sf_message_lend(struct sf_message *message, void *memory, size_t size);
 
 /* How many messages were ever received into this buffer, and what the last one
  * that was made sf_channel_receive return: for a caller that was interrupted

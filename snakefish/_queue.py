@@ -7,27 +7,35 @@ runs its signal handlers, and an exception from one of those leaves the queue
 as if the call had never been made.
 
 Messages are received into a buffer on loan from a shelf, and decoded there or
-copied out of it. Only a large one whose tag says IN_PLACE keeps its buffer, for
-as long as anything refers to it.
+copied out of it. A large one keeps its buffer, for as long as anything refers
+to it, if its tag says IN_PLACE or if the memory would not be used again anyway.
+
+Large bytes are received into the object itself. C writes them into memory of a
+fresh bytes object that nobody else has seen, as CPython's own functions do;
+PyPy's objects have no address to write to.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any, Callable
 
-from snakefish._codec import ENCODING, FIRST_SIZED, IN_PLACE, Payload, Received
+from snakefish._codec import BYTES, ENCODING, FIRST_SIZED, IN_PLACE, Payload, Received
 from snakefish._errors import failure
 from snakefish._native import ffi, lib
 
 _EINTR = -errno.EINTR
 _EPIPE = -errno.EPIPE
 _EAGAIN = -errno.EAGAIN
+_EFBIG = -errno.EFBIG
 _INLINE: int = lib.SF_MESSAGE_INLINE
 _INLINE_CODES = (_INLINE + 1) << 8
+_LENDS = sys.implementation.name == "cpython"
+_NOT_USED_AGAIN = 8 << 20  # bytes, beyond which a buffer returns its memory
 
 # What a queue weighs in the eyes of PyPy's garbage collector, which would let
 # thousands of dropped ones lie about if they seemed to cost nothing. Users drop
@@ -52,18 +60,20 @@ _ABOUT_THE_CALL = (KeyboardInterrupt, UnwantedMessageError)
 
 
 class _Buffer:
-    """Memory to receive into, and how many messages were taken out of it."""
+    """Memory to receive into, how many messages were taken out of it, and what it was lent last."""
 
-    __slots__ = ("message", "taken", "view")
+    __slots__ = ("lent_at", "message", "taken", "view")
 
     def __init__(self) -> None:
         made = ffi.new("struct sf_message **")
         code = lib.sf_message_create(made)
         if code:
             raise failure("receive", code)
+        lib.sf_message_ask(made[0], _LENDS)
         self.message = ffi.gc(made[0], lib.sf_message_destroy, size=_INLINE)
         self.view = ffi.buffer(lib.sf_message_data(self.message), _INLINE)
         self.taken = 0
+        self.lent_at = 0
 
 
 _shelf: list[_Buffer] = []
@@ -77,7 +87,7 @@ class MessageQueue:
     other threads of this process may serve it, and are waited for.
     """
 
-    __slots__ = ("_counts_self", "_handle", "_kept", "_threads")
+    __slots__ = ("_counts_self", "_handle", "_kept", "_lent", "_threads")
 
     def __init__(
         self, capacity: int, *, shrink: bool = False, bound: bool = False, threads: bool = False
@@ -90,6 +100,8 @@ class MessageQueue:
         weight = _WEIGHT_OF_A_USERS if threads else _WEIGHT_OF_OUR_OWN
         self._handle = ffi.gc(made[0], lib.sf_channel_destroy, size=weight)
         self._kept: list[tuple[int, Any, Any, int]] = []
+        # Objects that C may be writing to, by their address, even between two calls.
+        self._lent: dict[int, bytes] = {}
         self._threads = threads
         self._counts_self = False
 
@@ -235,8 +247,13 @@ class MessageQueue:
         try:
             if code < 0 and not (wakes and code == _EINTR):
                 code = self._persist(code, _receive, loan.message, deadline)
+            while code == _EFBIG:
+                self._lend(loan)
+                code = _receive(self._handle, loan.message, deadline)
+                if code < 0 and not (wakes and code == _EINTR):
+                    code = self._persist(code, _receive, loan.message, deadline)
             if code >= 0:
-                received = _copied(loan, code)
+                received = self._copied(loan, code)
                 loan.taken += 1
             _give_back(loan, code)
         except BaseException:
@@ -245,6 +262,36 @@ class MessageQueue:
         if received is None and code != _EAGAIN and code != _EINTR:
             raise failure("receive", code)
         return received
+
+    def _lend(self, loan: _Buffer) -> None:
+        """Make the object that the large message at hand is to become, if that is bytes.
+
+        That C asks means that it writes to nothing that this buffer was lent before.
+        """
+        code = lib.sf_message_result(loan.message)
+        self._lent.pop(loan.lent_at, None)
+        memory, size = ffi.NULL, code >> 8
+        if code & ENCODING == BYTES:
+            made = bytes(size)
+            memory = ffi.from_buffer(made)
+            loan.lent_at = _address(memory)
+            self._lent[loan.lent_at] = made
+        lib.sf_message_lend(loan.message, memory, size)
+
+    def _copied(self, loan: _Buffer, code: int) -> tuple[int, Received]:
+        """Return the message that a receive answering *code* left in a buffer.
+
+        One that is used in place is not copied, and holds on to the buffer.
+        """
+        message, tag, size = loan.message, code & 255, code >> 8
+        data = lib.sf_message_data(message)
+        lent = self._lent.pop(_address(data), None) if self._lent else None
+        if lent is not None:
+            return tag, lent
+        if _is_in_place(code):
+            # The "destructor" only holds on to the message while its bytes are in use.
+            return tag, memoryview(ffi.buffer(ffi.gc(data, lambda _: message), size))
+        return tag, ffi.buffer(data, size)[:]
 
     def put_back(self, tag: int, data: Received) -> None:
         """Let the next `receive` of this process return this message again."""
@@ -276,7 +323,7 @@ class MessageQueue:
             return None
         try:
             if received is None:
-                received = _copied(loan, code)
+                received = self._copied(loan, code)
                 loan.taken += 1
                 _give_back(loan, code)
         except BaseException:
@@ -356,17 +403,8 @@ def _check_close(code: int) -> None:
         raise failure("close", code)
 
 
-def _copied(loan: _Buffer, code: int) -> tuple[int, Received]:
-    """Return the message that a receive answering *code* left in a buffer.
-
-    One that is used in place is not copied, and holds on to the buffer.
-    """
-    message, size = loan.message, code >> 8
-    data = lib.sf_message_data(message)
-    if _is_in_place(code):
-        # The "destructor" only holds on to the message while its bytes are in use.
-        return code & 255, memoryview(ffi.buffer(ffi.gc(data, lambda _: message), size))
-    return code & 255, ffi.buffer(data, size)[:]
+def _address(pointer: Any) -> int:
+    return int(ffi.cast("uintptr_t", pointer))
 
 
 def _give_back(loan: _Buffer, code: int) -> None:
@@ -379,4 +417,7 @@ def _give_back(loan: _Buffer, code: int) -> None:
 
 
 def _is_in_place(code: int) -> bool:
-    return code >= 0 and bool(code & IN_PLACE) and code >> 8 > _INLINE
+    kind, size = code & ENCODING, code >> 8
+    if code >= 0 and _LENDS and size > _NOT_USED_AGAIN:
+        return kind != BYTES
+    return code >= 0 and bool(code & IN_PLACE) and size > _INLINE

@@ -452,6 +452,29 @@ class TestReceivePyobj:
         small.send_pyobj("after", block=True, timeout=SOON)
         assert finish(receiver) == ["after"]
 
+    @pytest.mark.parametrize("interrupts", ["timeout", "ctrl-c"])
+    def test_half_of_a_large_message_is_not_lost(self, small: Channel, interrupts: str) -> None:
+        """A receive that ends in its middle leaves it to the next, of any thread."""
+        blob = random.Random(1).randbytes(MEBIBYTE)
+        sender = running(lambda: [small.send_bytes(blob, block=True) for _ in range(2)])
+        wait_until(lambda: small.used > 0, "nothing is sent")
+        sender.kill(signal.SIGSTOP)
+        wait_until(lambda: state(sender.pid) == "T", "the sender does not stop")
+        if interrupts == "timeout":
+            with pytest.raises(TimeoutError):
+                small.receive_bytes(timeout=0.05)
+        else:
+            with pytest.raises(KeyboardInterrupt), signal_when_asleep():
+                small.receive_bytes()
+        sender.kill(signal.SIGCONT)
+        received: list[bytes] = []
+        other = threading.Thread(target=lambda: received.append(small.receive_bytes()))
+        other.start()
+        other.join()
+        received.append(small.receive_bytes())
+        finish(sender)
+        assert received == [blob, blob]
+
     def test_signal_handlers_run_while_it_waits(self, channel: Channel) -> None:
         """A Python handler runs during receive, may send, and receive goes on."""
         before = signal.signal(
@@ -905,6 +928,24 @@ class TestMemory:
             channel.send_bytes(bytes(MEBIBYTE))
             channel.receive_bytes()
         assert shared_sizes()["Rss"] - before <= 12 * MEBIBYTE
+
+    @pytest.mark.skipif(sys.implementation.name != "cpython", reason="PyPy's bytes have no address")
+    def test_large_bytes_are_received_into_themselves(self) -> None:
+        """The receiver never holds a second copy, not even for a moment."""
+        assert output_of("""
+            def memory(field):
+                with open("/proc/self/status") as lines:
+                    [line] = [line for line in lines if line.startswith(field)]
+                return int(line.split()[1]) << 10
+            size = 64 << 20
+            with Channel() as channel:
+                thread = Thread(lambda: channel.send_bytes(b"x" * size, block=True))
+                thread.start()
+                before = memory("VmRSS")
+                received = channel.receive_bytes()
+                thread.join()
+            say(memory("VmHWM") - before < 1.3 * size, received == b"x" * size)
+            """) == ["True True"]
 
     def test_dispose_returns_all_of_it(self) -> None:
         """After dispose the channel's memory is gone from this process."""

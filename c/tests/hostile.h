@@ -28,6 +28,7 @@
 #include <sys/mman.h>
 
 #define STEP_LIMIT 96
+#define LENT_LIMIT ((size_t)1 << 24)
 #define SOON_NS 100000
 #define GUARD_SIZE ((size_t)1 << 16)
 
@@ -40,6 +41,7 @@ struct stage {
     struct script script;
     struct sf_channel *channel;
     struct sf_message *message;
+    void *lent;          /* where a large message may be, until another asks */
     uint64_t live, dead; /* members besides ourselves */
     bool half_sent;      /* goes on with the same arguments, or not at all */
 };
@@ -323,12 +325,27 @@ static inline void call_send(struct stage *stage)
     send_and_look(stage, (int)kind, size, next_deadline(stage));
 }
 
+static inline void lend(struct stage *stage)
+{
+    size_t size = (size_t)sf_message_result(stage->message) >> 8;
+
+    free(stage->lent);
+    stage->lent = size <= LENT_LIMIT ? malloc(size) : NULL;
+    sf_message_lend(stage->message, stage->lent, size);
+}
+
 static inline int64_t receive_and_look(struct stage *stage, int64_t deadline_ns)
 {
     int64_t result = sf_channel_receive(stage->channel, stage->message, deadline_ns);
-    const unsigned char *data = sf_message_data(stage->message);
+    const unsigned char *data;
     volatile unsigned char seen;
 
+    if (result == -EFBIG) {
+        lend(stage);
+        result = sf_channel_receive(stage->channel, stage->message, deadline_ns);
+        expect(result != -EFBIG, "ask", result);
+    }
+    data = sf_message_data(stage->message);
     if (result >> 8 > 0)
         seen = data[0], seen = data[(result >> 8) - 1], (void)seen;
     expect(result >= 0 || result == -EAGAIN || result == -ESHUTDOWN || result == -EPIPE ||
@@ -340,6 +357,11 @@ static inline int64_t receive_and_look(struct stage *stage, int64_t deadline_ns)
 static inline void call_receive(struct stage *stage)
 {
     receive_and_look(stage, next_deadline(stage));
+}
+
+static inline void call_ask(struct stage *stage)
+{
+    sf_message_ask(stage->message, next_bytes(stage, 1) % 2 != 0);
 }
 
 static inline void call_cancel(struct stage *stage)
@@ -374,12 +396,12 @@ static inline void call_measure(struct stage *stage)
 static inline void take_step(struct stage *stage)
 {
     static void (*const acts[])(struct stage *) = {
-        call_send,       call_send,      call_receive,
-        call_receive,    call_cancel,    call_close,
-        call_measure,    damage_frame,   damage_with_many_frames,
-        damage_position, damage_hint,    damage_segment,
-        damage_mark,     damage_end,     damage_waiting,
-        damage_setting,  damage_any_word};
+        call_send,       call_send,       call_receive,
+        call_receive,    call_cancel,     call_close,
+        call_measure,    damage_frame,    damage_with_many_frames,
+        damage_position, damage_hint,     damage_segment,
+        damage_mark,     damage_end,      damage_waiting,
+        damage_setting,  damage_any_word, call_ask};
 
     acts[next_bytes(stage, 1) % (sizeof acts / sizeof *acts)](stage);
 }
@@ -394,6 +416,7 @@ static inline void take_leave(struct stage *stage)
     sf_channel_close(stage->channel);
     sf_channel_destroy(stage->channel);
     sf_message_destroy(stage->message);
+    free(stage->lent);
 }
 
 static inline void play_script(const unsigned char *bytes, size_t size)

@@ -121,6 +121,107 @@ static void a_buffer_without_memory_is_refused(void)
     setrlimit(RLIMIT_AS, &before);
 }
 
+static void a_large_message_asks_for_memory(void)
+{
+    struct sf_channel *channel = make_channel(2 * MIB);
+    struct sf_message *message = make_message();
+
+    sf_message_ask(message, 1);
+    send_marked(channel, 1, 1, SF_MESSAGE_INLINE, SF_NOW);
+    send_marked(channel, 1, 2, MIB, SF_NOW);
+    CHECK(receive_marked(channel, message, 1, 1, SF_MESSAGE_INLINE));
+    for (int turn = 0; turn < 2; turn++) {
+        CHECK_EQUAL(sf_channel_receive(channel, message, SF_NOW), -EFBIG);
+        CHECK_EQUAL(sf_message_result(message), result_of(MIB, 2));
+        CHECK_EQUAL(sf_message_count(message), 1);
+    }
+    sf_message_lend(message, NULL, MIB);
+    CHECK(receive_marked(channel, message, 1, 2, MIB));
+    CHECK_EQUAL(message->large.size, MIB);
+    sf_message_destroy(message);
+    sf_channel_destroy(channel);
+}
+
+static void memory_that_was_lent_is_used_once(void)
+{
+    struct sf_channel *channel = make_channel(4 * MIB);
+    struct sf_message *message = make_message();
+    void *lent = malloc(MIB);
+
+    sf_message_ask(message, 1);
+    for (int number = 1; number <= 2; number++) {
+        send_marked(channel, 1, number, MIB, SF_NOW);
+        CHECK_EQUAL(sf_channel_receive(channel, message, SF_NOW), -EFBIG);
+        sf_message_lend(message, lent, MIB);
+        CHECK(receive_marked(channel, message, 1, number, MIB));
+        CHECK(sf_message_data(message) == lent);
+    }
+    free(lent); /* it is nobody else's, whatever becomes of the buffer */
+    sf_message_clear(message);
+    sf_message_destroy(message);
+    sf_channel_destroy(channel);
+}
+
+static void memory_for_another_size_is_not_touched(void)
+{
+    struct sf_channel *channel = make_channel(2 * MIB);
+    struct sf_message *message = make_message();
+    char lent[1] = {7};
+
+    sf_message_ask(message, 1);
+    send_marked(channel, 1, 1, MIB, SF_NOW);
+    sf_message_lend(message, lent, MIB - 1);
+    CHECK_EQUAL(sf_channel_receive(channel, message, SF_NOW), -EFBIG);
+    CHECK_EQUAL(lent[0], 7);
+    sf_message_destroy(message);
+    sf_channel_destroy(channel);
+}
+
+static void send_a_mebibyte(void *channel)
+{
+    send_marked(channel, 1, 1, MIB, SF_FOREVER);
+}
+
+static void what_was_begun_in_lent_memory_ends_there(void)
+{
+    struct sf_channel *channel = make_channel(64 * KIB);
+    struct sf_message *message = make_message(), *other = make_message();
+    unsigned char *lent = malloc(MIB);
+    struct sf_process *sender = start_peer(send_a_mebibyte, channel);
+
+    sf_message_ask(message, 1);
+    CHECK_EQUAL(receive_until(channel, message, SF_FOREVER), -EFBIG);
+    sf_message_lend(message, lent, MIB);
+    CHECK_EQUAL(sf_channel_receive(channel, message, SF_NOW), -EAGAIN);
+    CHECK_EQUAL(receive_until(channel, other, SF_FOREVER), result_of(MIB, 1));
+    CHECK(sf_message_data(other) == lent);
+    end_peer(sender);
+    sf_message_destroy(message);
+    sf_message_destroy(other);
+    sf_channel_destroy(channel);
+    free(lent);
+}
+
+static void lent_memory_is_left_when_the_sender_dies(void)
+{
+    struct sf_channel *channel = make_channel(64 * KIB);
+    struct sf_message *message = make_message();
+    unsigned char *lent = malloc(MIB);
+    struct sf_process *sender = start_peer(send_a_mebibyte, channel);
+
+    sf_message_ask(message, 1);
+    CHECK_EQUAL(receive_until(channel, message, SF_FOREVER), -EFBIG);
+    sf_message_lend(message, lent, MIB);
+    CHECK_EQUAL(sf_channel_receive(channel, message, SF_NOW), -EAGAIN);
+    kill_peer(sender);
+    CHECK_EQUAL(receive_until(channel, message, in_ms(5000)), -EPIPE);
+    free(lent);
+    send_marked(channel, 1, 2, 100, SF_NOW);
+    CHECK(receive_marked(channel, message, 1, 2, 100));
+    sf_message_destroy(message);
+    sf_channel_destroy(channel);
+}
+
 static void what_was_received_last_can_be_asked_for_again(void)
 {
     struct sf_channel *channel = make_channel(64 * KIB);
@@ -152,6 +253,11 @@ int main(void)
     RUN(moderate_memory_is_used_again);
     RUN(excessive_memory_goes_back);
     RUN(what_was_received_last_can_be_asked_for_again);
+    RUN(a_large_message_asks_for_memory);
+    RUN(memory_that_was_lent_is_used_once);
+    RUN(memory_for_another_size_is_not_touched);
+    RUN(what_was_begun_in_lent_memory_ends_there);
+    RUN(lent_memory_is_left_when_the_sender_dies);
     RUN(a_buffer_without_memory_is_refused);
     RUN(destroying_nothing_is_allowed);
     return check_end();
