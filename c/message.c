@@ -111,6 +111,11 @@ void *sf_message_data(struct sf_message *message)
     return message->is_large ? message->large.memory : message->small.memory;
 }
 
+const uint64_t *sf_message_heads(const struct sf_message *message)
+{
+    return message->heads;
+}
+
 uint64_t sf_message_count(const struct sf_message *message)
 {
     return message->count;

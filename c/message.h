@@ -20,6 +20,7 @@ struct sf_message {
     int asks;                 /* before it takes a large one */
     void *lent;               /* for a message of exactly lent_size; NULL to use our own */
     size_t lent_size;         /* 0 when nothing was said */
+    uint64_t heads[SF_MESSAGE_MANY];
 };
 
 /* Take what was lent, or the large run out of a buffer, or a new one, with room

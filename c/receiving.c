@@ -46,39 +46,72 @@ static void drop_incoming(struct sf_channel *channel)
 /* The next frame of a message whose frames are all there. */
 static int peek_next(struct sf_channel *channel, struct ring_frame *frame)
 {
-    uint64_t head = head_of(channel);
     int rc;
 
     do
         rc = ring_peek(&channel->ring, frame->next, frame);
     while (rc == 1 && (frame->flags & RING_PAD));
-    if (rc != 1 || (frame->flags & RING_FIRST) || frame->next - head > ring_cost(SF_MESSAGE_INLINE))
-        return -EBADMSG;
-    return 0;
+    return rc == 1 && !(frame->flags & RING_FIRST) ? 0 : -EBADMSG;
 }
 
-/* Take a message whose frames are all there, and consume it at one stroke. */
-static int64_t receive_whole(struct sf_channel *channel, struct sf_message *message,
-                             struct ring_frame *frame)
+/* Copy a message whose frames are all there. It is not consumed. */
+static int copy_whole(struct sf_channel *channel, unsigned char *to, struct ring_frame *frame)
 {
-    uint64_t total = frame->total, received = 0;
-    int tag = frame->tag;
+    uint64_t total = frame->total, received = 0, begin = frame->next - frame->size;
 
-    if (total > SF_MESSAGE_INLINE)
-        return -EBADMSG;
     while (received + frame->size <= total) {
-        memcpy(message->small.memory + received, frame->payload, frame->size);
+        memcpy(to + received, frame->payload, frame->size);
         received += frame->size;
         if (!(frame->flags & RING_MORE))
             break;
-        if (peek_next(channel, frame) < 0)
+        if (peek_next(channel, frame) < 0 || frame->next - begin > ring_cost(SF_MESSAGE_INLINE))
             return -EBADMSG;
     }
-    if (received != total)
+    return received == total ? 0 : -EBADMSG;
+}
+
+static bool is_whole(const struct ring_frame *frame)
+{
+    return (frame->flags & RING_FIRST) && !(frame->flags & (RING_STREAM | RING_PAD | RING_ABORT));
+}
+
+/* Is there a message behind a whole one that `left` bytes have room for? */
+static bool peek_another(struct sf_channel *channel, const struct ring_frame *frame, uint64_t left,
+                         struct ring_frame *another)
+{
+    int rc = ring_peek(&channel->ring, frame->next, another);
+
+    while (rc == 1 && (another->flags & RING_PAD))
+        rc = ring_peek(&channel->ring, another->next, another);
+    return rc == 1 && is_whole(another) && another->total <= left;
+}
+
+/* Take a message whose frames are all there, and those behind it, up to `most`,
+ * and consume them at one stroke. Returns how many. */
+static int64_t receive_whole(struct sf_channel *channel, struct sf_message *message, size_t most,
+                             struct ring_frame *frame)
+{
+    struct ring_frame another = *frame;
+    uint64_t used = 0, total = frame->total;
+    size_t count = 0;
+
+    if (total > SF_MESSAGE_INLINE)
+        return -EBADMSG;
+    do {
+        int tag = another.tag;
+
+        total = another.total;
+        if (copy_whole(channel, message->small.memory + used, &another) < 0)
+            break;
+        *frame = another;
+        message->heads[count++] = (uint64_t)as_result(total, tag);
+        used += total;
+    } while (count < most && peek_another(channel, frame, SF_MESSAGE_INLINE - used, &another));
+    if (count == 0)
         return -EBADMSG;
     message->is_large = 0;
     ring_consume(&channel->ring, frame->next);
-    return as_result(total, tag);
+    return (int64_t)count;
 }
 
 static int begin_incoming(struct sf_channel *channel, struct sf_message *message,
@@ -132,11 +165,12 @@ static int64_t receive_piece(struct sf_channel *channel, struct sf_message *mess
     deliver(message, incoming);
     incoming->active = false;
     channel_set_stream(&channel->region->receiving.stream, 0);
-    return as_result(incoming->total, frame->tag);
+    message->heads[0] = (uint64_t)as_result(incoming->total, frame->tag);
+    return 1;
 }
 
-/* Act on the next frame. */
-static int64_t receive_frame(struct sf_channel *channel, struct sf_message *message,
+/* Act on the next frame. Returns how many messages that completes, or AGAIN. */
+static int64_t receive_frame(struct sf_channel *channel, struct sf_message *message, size_t most,
                              struct ring_frame *frame)
 {
     int rc;
@@ -150,7 +184,7 @@ static int64_t receive_frame(struct sf_channel *channel, struct sf_message *mess
         return AGAIN;
     }
     if ((frame->flags & RING_FIRST) && !(frame->flags & RING_STREAM))
-        return receive_whole(channel, message, frame);
+        return receive_whole(channel, message, most, frame);
     if (frame->flags & RING_FIRST) {
         rc = begin_incoming(channel, message, frame);
         if (rc < 0)
@@ -159,9 +193,9 @@ static int64_t receive_frame(struct sf_channel *channel, struct sf_message *mess
     return receive_piece(channel, message, frame);
 }
 
-/* One attempt, with the lock held. Returns as sf_channel_receive, or AGAIN, or
- * -EAGAIN when it has to wait. */
-static int64_t try_receive(struct sf_channel *channel, struct sf_message *message)
+/* One attempt, with the lock held. Returns as sf_channel_receive_many, or AGAIN,
+ * or -EAGAIN when it has to wait. */
+static int64_t try_receive(struct sf_channel *channel, struct sf_message *message, size_t most)
 {
     _Atomic uint64_t *stream = &channel->region->receiving.stream;
     struct ring_frame frame;
@@ -177,7 +211,7 @@ static int64_t try_receive(struct sf_channel *channel, struct sf_message *messag
     rc = ring_peek(&channel->ring, head_of(channel), &frame);
     if (rc <= 0)
         return rc == 0 ? -EAGAIN : rc;
-    return receive_frame(channel, message, &frame);
+    return receive_frame(channel, message, most, &frame);
 }
 
 static bool nobody_sends(struct sf_channel *channel, const struct peers *peers)
@@ -230,7 +264,7 @@ static int wait_for_data(struct sf_channel *channel, int64_t deadline_ns)
     return channel_wait(&waiting, deadline_ns);
 }
 
-static int64_t attempt_receive(struct sf_channel *channel, struct sf_message *message,
+static int64_t attempt_receive(struct sf_channel *channel, struct sf_message *message, size_t most,
                                int64_t deadline_ns)
 {
     int64_t result = channel_lock_receiving(channel);
@@ -240,20 +274,20 @@ static int64_t attempt_receive(struct sf_channel *channel, struct sf_message *me
     if (result < 0)
         return result;
     SF_KILL_POINT();
-    result = try_receive(channel, message);
+    result = try_receive(channel, message, most);
     channel_unlock_receiving(channel);
     return result;
 }
 
-static int64_t receive_message(struct sf_channel *channel, struct sf_message *message,
-                               int64_t deadline_ns)
+static int64_t receive_messages(struct sf_channel *channel, struct sf_message *message, size_t most,
+                                int64_t deadline_ns)
 {
     int64_t slice_end_ns = 0;
     int64_t result;
     int rc;
 
     for (;;) {
-        result = attempt_receive(channel, message, deadline_ns);
+        result = attempt_receive(channel, message, most, deadline_ns);
         if (result >= 0 || result == AGAIN)
             channel_wake_senders(channel);
         if (result == -EAGAIN) {
@@ -280,21 +314,30 @@ void channel_leave_incoming(struct sf_channel *channel)
     channel_unlock_receiving(channel);
 }
 
-int64_t sf_channel_receive(struct sf_channel *channel, struct sf_message *message,
-                           int64_t deadline_ns)
+int64_t sf_channel_receive_many(struct sf_channel *channel, struct sf_message *message, size_t most,
+                                int64_t deadline_ns)
 {
     int64_t result = channel_begin_call(channel);
 
     if (result < 0)
         return result;
     sf_message_clear(message);
-    result = receive_message(channel, message, deadline_ns);
+    result = receive_messages(channel, message, most < SF_MESSAGE_MANY ? most : SF_MESSAGE_MANY,
+                              deadline_ns);
     if (result >= 0) {
-        message->result = result;
-        message->count++;
+        message->result = (int64_t)message->heads[0];
+        message->count += (uint64_t)result;
     }
-    if (result >= 0 && !channel_goes_whole(channel, (uint64_t)result >> 8))
+    if (result >= 0 && !channel_goes_whole(channel, message->heads[0] >> 8))
         park_wake(&channel->region->data, true); /* whom the stream kept away */
     channel_end_call(channel);
     return result;
+}
+
+int64_t sf_channel_receive(struct sf_channel *channel, struct sf_message *message,
+                           int64_t deadline_ns)
+{
+    int64_t count = sf_channel_receive_many(channel, message, 1, deadline_ns);
+
+    return count < 0 ? count : message->result;
 }

@@ -63,6 +63,12 @@ uint64_t ring_cost(uint64_t size)
     return align8(size) + 48 + 8 * (size >> 15);
 }
 
+uint64_t ring_cost_of_many(uint64_t size, uint64_t count)
+{
+    /* As if each were placed worst; 8 for its own padding. */
+    return count == 1 ? ring_cost(size) : align8(size) + 56 * count + 8 * (size >> 15);
+}
+
 void ring_lay_out(struct ring_layout *layout, size_t capacity, size_t offset)
 {
     uint64_t segments;

@@ -88,8 +88,10 @@ struct ring_frame {
 /* The layout for a capacity; `offset` bytes at the start belong to the caller. */
 void ring_lay_out(struct ring_layout *layout, size_t capacity, size_t offset);
 
-/* Bytes between head and tail that a message of `size` may come to need. */
+/* Bytes between head and tail that a message of `size`, or `count` messages of
+ * that size together, may come to need. */
 uint64_t ring_cost(uint64_t size);
+uint64_t ring_cost_of_many(uint64_t size, uint64_t count);
 
 /* Sending side. ------------------------------------------------------- */
 

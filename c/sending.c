@@ -17,6 +17,7 @@
 #define AHEAD_SIZE (UINT64_C(1) << 20) /* stream this far ahead on cold memory */
 #define PATIENCE_NS 50000              /* what touching a cold segment costs */
 #define MORE 1                         /* of try_send: a piece was sent, and more is to be sent */
+#define NO_TAG (-1)                    /* of several messages, which are no stream's */
 
 /* This thread, if it has a stream under way; else 0. */
 static pid_t streaming_thread(struct sf_channel *channel)
@@ -40,20 +41,54 @@ static int as_waiting(int rc)
     return rc == -ENOBUFS ? -EAGAIN : rc;
 }
 
-/* Publish a message at one stroke. */
-static int send_whole(struct sf_channel *channel, const struct ring_outgoing *message)
+/* What a call is to send: one message, or several that lie behind each other. */
+struct load {
+    struct ring_outgoing message;
+    const uint64_t *heads; /* of several; NULL for one */
+    size_t count;
+};
+
+/* Write all frames of a message. */
+static int write_whole(struct sf_channel *channel, struct ring_outgoing unsent, uint64_t *position)
 {
-    struct ring_outgoing unsent = *message;
-    uint64_t position = tail_of(channel);
     int rc;
 
-    do {
-        rc = ring_write(&channel->ring, &unsent, &position, UINT64_MAX, 0);
-        if (rc < 0) {
-            ring_recover_sender(&channel->ring);
-            return as_waiting(rc);
-        }
-    } while (unsent.written < unsent.total);
+    do
+        rc = ring_write(&channel->ring, &unsent, position, UINT64_MAX, 0);
+    while (rc == 0 && unsent.written < unsent.total);
+    return rc;
+}
+
+static int write_many(struct sf_channel *channel, const struct load *load, uint64_t *position)
+{
+    const char *data = load->message.parts[0];
+    int rc = 0;
+
+    for (size_t i = 0; i < load->count && rc == 0; i++) {
+        const void *part = data;
+        size_t size = (size_t)(load->heads[i] >> 8);
+
+        rc = write_whole(
+            channel,
+            (struct ring_outgoing){
+                .parts = &part, .sizes = &size, .total = size, .tag = (int)(load->heads[i] & 0xff)},
+            position);
+        data += size;
+    }
+    return rc;
+}
+
+/* Publish everything at one stroke. */
+static int send_whole(struct sf_channel *channel, const struct load *load)
+{
+    uint64_t position = tail_of(channel);
+    int rc = load->heads != NULL ? write_many(channel, load, &position)
+                                 : write_whole(channel, load->message, &position);
+
+    if (rc < 0) {
+        ring_recover_sender(&channel->ring);
+        return as_waiting(rc);
+    }
     ring_publish(&channel->ring, position);
     return 0;
 }
@@ -98,10 +133,11 @@ static void begin_stream(struct sf_channel *channel, const struct ring_outgoing 
 }
 
 /* May a new message begin, and how? MORE means as a stream. */
-static int check_message(struct sf_channel *channel, uint64_t total, bool may_wait)
+static int check_load(struct sf_channel *channel, const struct load *load, bool may_wait)
 {
+    uint64_t total = load->message.total;
     bool whole = channel_goes_whole(channel, total);
-    uint64_t cost = ring_cost(total) + (whole ? 0 : ring_cost(0)), room;
+    uint64_t cost = ring_cost_of_many(total, load->count) + (whole ? 0 : ring_cost(0)), room;
     int rc;
 
     /* Relaxed: of this process. */
@@ -139,8 +175,9 @@ static bool is_interrupted_by(struct sf_channel *channel, const struct ring_outg
 
 /* One attempt, with the lock held. Returns 0 when all is sent, MORE, -EAGAIN
  * when it has to wait, or what sf_channel_send returns. */
-static int try_send(struct sf_channel *channel, const struct ring_outgoing *message, bool may_wait)
+static int try_send(struct sf_channel *channel, const struct load *load, bool may_wait)
 {
+    const struct ring_outgoing *message = &load->message;
     int rc;
 
     channel_note_cpu(&channel->region->sending.cpu);
@@ -157,14 +194,13 @@ static int try_send(struct sf_channel *channel, const struct ring_outgoing *mess
     }
     if (channel_is_owner_dead(&channel->region->sending.stream))
         channel_abort_outgoing(channel);
-    rc = check_message(channel, message->total, may_wait);
+    rc = check_load(channel, load, may_wait);
     if (rc == MORE)
         begin_stream(channel, message);
-    return rc == 0 ? send_whole(channel, message) : rc;
+    return rc == 0 ? send_whole(channel, load) : rc;
 }
 
-static int attempt_send(struct sf_channel *channel, const struct ring_outgoing *message,
-                        int64_t deadline_ns)
+static int attempt_send(struct sf_channel *channel, const struct load *load, int64_t deadline_ns)
 {
     bool may_wait = deadline_ns > SF_NOW;
     int rc = channel_lock_sending(channel);
@@ -174,7 +210,7 @@ static int attempt_send(struct sf_channel *channel, const struct ring_outgoing *
     if (rc < 0)
         return rc;
     SF_KILL_POINT();
-    rc = try_send(channel, message, may_wait);
+    rc = try_send(channel, load, may_wait);
     channel_unlock_sending(channel);
     return rc;
 }
@@ -204,9 +240,9 @@ static void pace(struct sf_channel *channel, bool *patient)
     *patient = false;
 }
 
-static int wait_for_space(struct sf_channel *channel, const struct ring_outgoing *message,
-                          int64_t deadline_ns)
+static int wait_for_space(struct sf_channel *channel, const struct load *load, int64_t deadline_ns)
 {
+    uint64_t total = load->message.total;
     struct waiting waiting = {.channel = channel,
                               .word = &channel->region->space,
                               .place = &channel->space_place,
@@ -218,25 +254,23 @@ static int wait_for_space(struct sf_channel *channel, const struct ring_outgoing
         return -EBADF;
     if (deadline_ns <= sf_clock_now_ns())
         return -ENOBUFS;
-    waiting.need = ring_cost(channel_goes_whole(channel, message->total)
-                                 ? message->total
-                                 : smallest_piece(channel, message->total));
+    waiting.need = channel_goes_whole(channel, total) ? ring_cost_of_many(total, load->count)
+                                                      : ring_cost(smallest_piece(channel, total));
     return channel_wait(&waiting, deadline_ns);
 }
 
-static int send_message(struct sf_channel *channel, const struct ring_outgoing *message,
-                        int64_t deadline_ns)
+static int send_load(struct sf_channel *channel, const struct load *load, int64_t deadline_ns)
 {
     int64_t slice_end_ns = 0;
     bool patient = true;
     int rc;
 
     for (;;) {
-        rc = attempt_send(channel, message, deadline_ns);
+        rc = attempt_send(channel, load, deadline_ns);
         if (rc >= 0)
             channel_wake_receivers(channel);
         if (rc == -EAGAIN) {
-            rc = wait_for_space(channel, message, deadline_ns);
+            rc = wait_for_space(channel, load, deadline_ns);
             if (rc < 0)
                 break;
         } else if (rc == MORE) {
@@ -247,7 +281,7 @@ static int send_message(struct sf_channel *channel, const struct ring_outgoing *
         if (park_slice_is_over(&slice_end_ns))
             return -EINTR;
     }
-    if (rc == 0 && !channel_goes_whole(channel, message->total))
+    if (rc == 0 && !channel_goes_whole(channel, load->message.total))
         park_wake(&channel->region->space, true); /* whom the stream kept away */
     return rc;
 }
@@ -274,19 +308,48 @@ static void cancel_stream(struct sf_channel *channel)
     channel_wake_everybody(channel);
 }
 
+/* Send, with the call begun; whatever it answers but -EINTR, nothing of it is under way. */
+static int send_or_cancel(struct sf_channel *channel, const struct load *load, int64_t deadline_ns)
+{
+    int rc = send_load(channel, load, deadline_ns);
+
+    if (rc < 0 && rc != -EINTR && !is_interrupted_by(channel, &load->message))
+        cancel_stream(channel);
+    return rc;
+}
+
 int sf_channel_send_parts(struct sf_channel *channel, int tag, const void *const *parts,
                           const size_t *sizes, size_t count, int64_t deadline_ns)
 {
-    struct ring_outgoing message = {.parts = parts, .sizes = sizes, .tag = tag & 0xff};
+    struct load load = {.message = {.parts = parts, .sizes = sizes, .tag = tag & 0xff}, .count = 1};
     int rc = channel_begin_call(channel);
 
     if (rc < 0)
         return rc;
     for (size_t i = 0; i < count; i++)
-        message.total += sizes[i];
-    rc = send_message(channel, &message, deadline_ns);
-    if (rc < 0 && rc != -EINTR && !is_interrupted_by(channel, &message))
-        cancel_stream(channel);
+        load.message.total += sizes[i];
+    rc = send_or_cancel(channel, &load, deadline_ns);
+    channel_end_call(channel);
+    return rc;
+}
+
+int sf_channel_send_many(struct sf_channel *channel, const void *data, const uint64_t *heads,
+                         size_t count, int64_t deadline_ns)
+{
+    struct load load = {.message = {.parts = &data, .tag = NO_TAG}, .heads = heads, .count = count};
+    int rc = channel_begin_call(channel);
+
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < count; i++)
+        load.message.total += heads[i] >> 8;
+    if (count == 0)
+        rc = 0;
+    else if (!channel_goes_whole(channel, load.message.total) ||
+             ring_cost_of_many(load.message.total, count) > channel->ring.limit)
+        rc = -EMSGSIZE;
+    else
+        rc = send_or_cancel(channel, &load, deadline_ns);
     channel_end_call(channel);
     return rc;
 }

@@ -222,6 +222,16 @@ SF_API int sf_channel_send(struct sf_channel *channel, int tag, const void *data
 SF_API int sf_channel_send_parts(struct sf_channel *channel, int tag, const void *const *parts,
                                  const size_t *sizes, size_t count, int64_t deadline_ns);
 
+/* Append `count` messages in one go: all of them or none, whatever happens. Of
+ * the i-th, heads[i] is `size << 8 | tag`; their bytes lie in `data`, one behind
+ * the other. They are received one by one, by whoever comes.
+ *
+ * Returns as sf_channel_send, and -EMSGSIZE if they have more bytes together
+ * than SF_MESSAGE_INLINE or need more than the channel: 56 bytes a message, and
+ * their own, always suffice. */
+SF_API int sf_channel_send_many(struct sf_channel *channel, const void *data, const uint64_t *heads,
+                                size_t count, int64_t deadline_ns);
+
 /* Take the next message into `message`.
  *
  * Returns its size and tag as `size << 8 | tag`, or
@@ -242,6 +252,15 @@ SF_API int sf_channel_send_parts(struct sf_channel *channel, int tag, const void
  * for that. It is dropped when this process closes its receiving end. */
 SF_API int64_t sf_channel_receive(struct sf_channel *channel, struct sf_message *message,
                                   int64_t deadline_ns);
+
+/* The same, with those that are there already behind it: `most` messages, of
+ * SF_MESSAGE_INLINE bytes together, at most. A larger one comes alone.
+ *
+ * Returns how many. Of the i-th, sf_message_heads(message)[i] is what
+ * sf_channel_receive would have returned; their bytes lie where
+ * sf_message_data points, one behind the other. */
+SF_API int64_t sf_channel_receive_many(struct sf_channel *channel, struct sf_message *message,
+                                       size_t most, int64_t deadline_ns);
 
 /* Give up the message that this thread has half sent, if there is one: what
  * -EINTR left under way. Others go on with the next message. */
@@ -301,6 +320,11 @@ SF_API void sf_message_lend(struct sf_message *message, void *memory, size_t siz
  * before it could look at the result. */
 SF_API uint64_t sf_message_count(const struct sf_message *message);
 SF_API int64_t sf_message_result(const struct sf_message *message);
+
+/* The sizes and tags of the messages received last, as sf_channel_receive_many
+ * describes them. Always at the same place. */
+#define SF_MESSAGE_MANY ((size_t)1024)
+SF_API const uint64_t *sf_message_heads(const struct sf_message *message);
 
 /* Forget the message. Memory beyond 8 MiB goes back to the system. */
 SF_API void sf_message_clear(struct sf_message *message);

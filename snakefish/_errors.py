@@ -65,9 +65,15 @@ class ForkSafetyWarning(SnakefishError, RuntimeWarning):  # noqa: N818 - a warni
 class WaitTimeoutError(SnakefishError, TimeoutError):
     """The timeout passed; nothing was lost and the call can be repeated."""
 
+    sent = 0
+    """Of several messages that were to be sent, how many were."""
+
 
 class ChannelFullError(SnakefishError, OverflowError):
     """There is no room for the message; nothing of it was sent."""
+
+    sent = 0
+    """Of several messages that were to be sent, how many were."""
 
 
 class ChannelEmptyError(SnakefishError, IndexError):

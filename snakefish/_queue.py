@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 from snakefish._codec import BYTES, ENCODING, FIRST_SIZED, IN_PLACE, Payload, Received
-from snakefish._errors import failure
+from snakefish._errors import ChannelFullError, failure
 from snakefish._native import ffi, lib
 
 _EINTR = -errno.EINTR
@@ -46,6 +46,12 @@ _WEIGHT_OF_OUR_OWN = 1 << 16
 
 _send = lib.sf_channel_send
 _receive = lib.sf_channel_receive
+_send_many = lib.sf_channel_send_many
+_receive_many = lib.sf_channel_receive_many
+
+# Together at one stroke: so many messages, and what each needs beside its bytes.
+_MOST: int = lib.SF_MESSAGE_MANY
+_BESIDE = 56
 
 # What `receive_object` returns when there is no message.
 NOTHING = object()
@@ -154,6 +160,48 @@ class MessageQueue:
         if code:
             raise failure("send", code, size=sum(sizes), capacity=self.capacity)
 
+    def send_many(self, messages: list[tuple[int, Payload]], deadline: int) -> None:
+        """Append messages one after the other, as many as possible at one stroke.
+
+        Raises:
+            The same as `send`; a ChannelFullError says how many were sent.
+        """
+        most = min(_INLINE, self.capacity) // 2
+        parts: list[bytes] = []
+        heads: list[int] = []
+        size = sent = 0
+        try:
+            for tag, data in messages:
+                alone = type(data) is not bytes or len(data) + _BESIDE > most
+                size += len(data) + _BESIDE
+                if alone or size > most or len(heads) == _MOST:
+                    self._send_together(parts, heads, deadline)
+                    sent += len(heads)
+                    parts, heads, size = [], [], len(data) + _BESIDE
+                if alone:
+                    self.send(tag, data, deadline)
+                    sent, size = sent + 1, 0
+                else:
+                    parts.append(data)  # type: ignore[arg-type]
+                    heads.append(len(data) << 8 | tag)
+            self._send_together(parts, heads, deadline)
+        except ChannelFullError as error:
+            error.sent = sent
+            raise
+
+    def _send_together(self, parts: list[bytes], heads: list[int], deadline: int) -> None:
+        data = b"".join(parts)
+        arguments = data, ffi.new("uint64_t[]", heads), len(heads)
+        try:
+            code = _send_many(self._handle, *arguments, deadline)
+            if code:
+                code = self._persist(code, _send_many, *arguments, deadline)
+        except BaseException:
+            lib.sf_channel_cancel(self._handle)
+            raise
+        if code:
+            raise failure("send", code, size=len(data), capacity=self.capacity)
+
     # -------------------------------------------------------------- receiving
 
     def receive(self, deadline: int, wakes: bool = False) -> tuple[int, Received] | None:
@@ -232,6 +280,73 @@ class MessageQueue:
                 self.put_back(*received)
             raise
 
+    def receive_objects(
+        self, deadline: int, decoders: Sequence[Callable[[Any], Any]], limit: int
+    ) -> list[Any]:
+        """Take the next message and those that are there behind it, *limit* at most; decode them.
+
+        The list is empty if there is none in time. One that does not decode ends
+        it before, and is what the exception is about if it is the first.
+
+        Raises:
+            The same as `receive_object`.
+        """
+        if self._kept:
+            obj = self.receive_object(deadline, decoders)
+            return [] if obj is NOTHING else [obj]
+        messages = self._take_many(deadline, limit)
+        objects: list[Any] = []
+        try:
+            for tag, data in messages:
+                objects.append(decoders[tag & ENCODING](data))
+        except BaseException as error:
+            if isinstance(error, _ABOUT_THE_CALL):
+                self._put_back_all(messages)
+                raise
+            self._put_back_all(messages[len(objects) or 1 :])
+            if not objects:
+                raise
+        return objects
+
+    def _take_many(self, deadline: int, limit: int) -> list[tuple[int, Received]]:
+        try:
+            loan = _shelf.pop()
+        except IndexError:
+            loan = _Buffer()
+        messages: list[tuple[int, Received]] = []
+        arguments = loan.message, min(limit, _MOST), deadline
+        try:
+            code = _receive_many(self._handle, *arguments)
+            code = self._final(code, loan, False, _receive_many, *arguments)
+            if code > 0:
+                messages = self._cut(loan, code)
+                loan.taken += code
+            _give_back(loan, lib.sf_message_result(loan.message) if code > 0 else code)
+        except BaseException:
+            count = lib.sf_message_count(loan.message) - loan.taken
+            self._put_back_all(messages or (self._cut(loan, count) if count else []))
+            raise
+        if not messages and code != _EAGAIN:
+            raise failure("receive", code)
+        return messages
+
+    def _cut(self, loan: _Buffer, count: int) -> list[tuple[int, Received]]:
+        """Return the messages that a receive has left in a buffer."""
+        heads: Any = ffi.unpack(lib.sf_message_heads(loan.message), count)
+        if heads[0] >= _INLINE_CODES:
+            return [self._copied(loan, heads[0])]
+        messages: list[tuple[int, Received]] = []
+        view, begin = loan.view, 0
+        for head in heads:
+            end = begin + (head >> 8)
+            messages.append((head & 255, view[begin:end]))
+            begin = end
+        return messages
+
+    def _put_back_all(self, messages: list[tuple[int, Received]]) -> None:
+        for message in reversed(messages):
+            self.put_back(*message)
+
     def _decode(self, kept: tuple[int, Received], decoders: Sequence[Callable[[Any], Any]]) -> Any:
         try:
             return decoders[kept[0] & ENCODING](kept[1])
@@ -245,13 +360,7 @@ class MessageQueue:
         """End a receive into *loan* whose first call answered *code*."""
         received = None
         try:
-            if code < 0 and not (wakes and code == _EINTR):
-                code = self._persist(code, _receive, loan.message, deadline)
-            while code == _EFBIG:
-                self._lend(loan)
-                code = _receive(self._handle, loan.message, deadline)
-                if code < 0 and not (wakes and code == _EINTR):
-                    code = self._persist(code, _receive, loan.message, deadline)
+            code = self._final(code, loan, wakes, _receive, loan.message, deadline)
             if code >= 0:
                 received = self._copied(loan, code)
                 loan.taken += 1
@@ -262,6 +371,18 @@ class MessageQueue:
         if received is None and code != _EAGAIN and code != _EINTR:
             raise failure("receive", code)
         return received
+
+    def _final(
+        self, code: int, loan: _Buffer, wakes: bool, call: Callable[..., int], *arguments: Any
+    ) -> int:
+        """Go on with a receive that answered *code*; lend memory to a message that asks for it."""
+        while True:
+            if code < 0 and not (wakes and code == _EINTR):
+                code = self._persist(code, call, *arguments)
+            if code != _EFBIG:
+                return code
+            self._lend(loan)
+            code = call(self._handle, *arguments)
 
     def _lend(self, loan: _Buffer) -> None:
         """Make the object that the large message at hand is to become, if that is bytes.

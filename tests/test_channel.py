@@ -603,6 +603,131 @@ class TestBytes:
             channel.receive_bytes(timeout=0.02)
 
 
+MIXED = [1, "text", None, b"bytes", [1, 2], {"a": (1, 2)}, bytearray(b"array"), "\ud800", b""]
+
+
+class TestMany:
+    """Channel.send_many(objects, block, timeout) and receive_many(limit, block, timeout)."""
+
+    @pytest.mark.parametrize("count", [0, 1, 9, 5000])
+    def test_what_is_sent_together_can_be_received_one_by_one(
+        self, channel: Channel, count: int
+    ) -> None:
+        """They are messages like others."""
+        objects = (MIXED * (count // len(MIXED) + 1))[:count]
+        channel.send_many(iter(objects))
+        received = [channel.receive_pyobj(block=False) for _ in objects]
+        assert received == objects
+        assert [type(obj) for obj in received] == [type(obj) for obj in objects]
+        assert channel.used == 0
+
+    def test_what_is_sent_one_by_one_can_be_received_together(self, channel: Channel) -> None:
+        """Up to the limit, in order."""
+        for n in range(100):
+            channel.send_pyobj(n)
+        assert channel.receive_many(30) == list(range(30))
+        assert channel.receive_many(1000) == list(range(30, 100))
+
+    def test_large_ones_come_alone(self, channel: Channel) -> None:
+        """Their neighbours come before and after them."""
+        objects: list[Any] = [1, 2, bytes(MEBIBYTE), [bytearray(9 * MEBIBYTE)], 3, 4]
+        channel.send_many(objects)
+        assert [channel.receive_many() for _ in range(4)] == [
+            objects[:2],
+            objects[2:3],
+            objects[3:4],
+            objects[4:],
+        ]
+
+    def test_of_one_batch_several_processes_receive(self, small: Channel) -> None:
+        """Each gets some, nobody gets what another has got."""
+        receivers = [running(lambda: everything(small)) for _ in range(3)]
+        small.send_many(range(20000), block=True)
+        small.close()
+        received = finish(*receivers)
+        assert all(numbers == sorted(numbers) for numbers in received)
+        assert sorted(itertools.chain.from_iterable(received)) == list(range(20000))
+
+    def test_without_room_says_how_many_were_sent(self, small: Channel) -> None:
+        """They can be received, the others can be sent later."""
+        objects = list(range(1000))
+        for how in ({}, {"block": True, "timeout": 0.02}):
+            with pytest.raises((OverflowError, TimeoutError)) as caught:
+                small.send_many(objects, **how)
+            sent = caught.value.sent  # type: ignore[union-attr]
+            assert 0 < sent < 1000
+            received: list[int] = []
+            while small.used:
+                received += small.receive_many()
+            assert received == objects[:sent]
+
+    def test_one_that_cannot_be_pickled_keeps_all_back(self, channel: Channel) -> None:
+        """Nothing is sent."""
+        with pytest.raises(ZeroDivisionError):
+            channel.send_many([1, FailsToPickle(), 2])
+        assert channel.used == 0
+
+    def test_one_that_cannot_be_rebuilt_is_an_error_of_its_own(self, channel: Channel) -> None:
+        """What is before it comes without it, what is behind it comes after it."""
+        channel.send_many([1, FailsToRebuild(), 2, 3])
+        assert channel.receive_many() == [1]
+        with pytest.raises(LookupError):
+            channel.receive_many()
+        received: list[int] = []
+        while len(received) < 2:
+            received += channel.receive_many()
+        assert received == [2, 3]
+
+    def test_ctrl_c_while_unpickling_loses_nothing(self, channel: Channel) -> None:
+        """All of them are received by the next calls."""
+        InterruptsOnce.interrupted = False
+        channel.send_many([1, InterruptsOnce(), 2])
+        with pytest.raises(KeyboardInterrupt):
+            channel.receive_many()
+        received: list[Any] = []
+        while len(received) < 3:
+            received += channel.receive_many()
+        assert received == [1, "rebuilt", 2]
+
+    def test_waits_for_the_first_and_not_for_others(self, channel: Channel, gate: Any) -> None:
+        """receive_many sleeps until something is sent, and has something then."""
+        receiver = running(lambda: (gate.open(), channel.receive_many())[1])
+        gate.wait()
+        wait_until(lambda: state(receiver.pid) == "S", "the receiver does not wait")
+        channel.send_pyobj("at last")
+        assert finish(receiver) == [["at last"]]
+
+    def test_empty_is_an_error(self, channel: Channel) -> None:
+        """The same errors as those of receive_pyobj."""
+        with pytest.raises(IndexError):
+            channel.receive_many(block=False)
+        with pytest.raises(TimeoutError):
+            channel.receive_many(timeout=0.01)
+        channel.close()
+        with pytest.raises(EOFError):
+            channel.receive_many()
+
+    @pytest.mark.parametrize(
+        ("limit", "error"), [(0, ValueError), (-1, ValueError), ("1", TypeError)]
+    )
+    def test_refuses_a_limit_that_is_none(
+        self, channel: Channel, limit: Any, error: type[Exception]
+    ) -> None:
+        """At once, not when something comes."""
+        with pytest.raises(error):
+            channel.receive_many(limit)
+
+
+def everything(channel: Channel) -> list[Any]:
+    """What this process receives until the channel is closed."""
+    received: list[Any] = []
+    try:
+        while True:
+            received += channel.receive_many(7)
+    except EOFError:
+        return received
+
+
 class TestManyPeers:
     """Any number of senders and receivers: nothing lost, doubled or torn."""
 

@@ -325,6 +325,39 @@ static inline void call_send(struct stage *stage)
     send_and_look(stage, (int)kind, size, next_deadline(stage));
 }
 
+static inline void call_send_many(struct stage *stage)
+{
+    static const unsigned char data[64 * 256];
+    uint64_t heads[64];
+    size_t count = next_bytes(stage, 1) % 64;
+    int rc;
+
+    for (size_t i = 0; i < count; i++)
+        heads[i] = next_bytes(stage, 2);
+    if (stage->half_sent)
+        sf_channel_cancel(stage->channel);
+    stage->half_sent = false;
+    rc = sf_channel_send_many(stage->channel, data, heads, count, next_deadline(stage));
+    expect(rc == 0 || rc == -ENOBUFS || rc == -EMSGSIZE || rc == -ESHUTDOWN || rc == -EPIPE ||
+               rc == -EINTR || rc == -EBADMSG,
+           "send many", rc);
+}
+
+static inline void call_receive_many(struct stage *stage)
+{
+    size_t most = next_bytes(stage, 1) * 8 + 1, size = 0;
+    int64_t count =
+        sf_channel_receive_many(stage->channel, stage->message, most, next_deadline(stage));
+    const unsigned char *data = sf_message_data(stage->message);
+    volatile unsigned char seen;
+
+    expect(count <= (int64_t)most && count <= (int64_t)SF_MESSAGE_MANY, "receive many", count);
+    for (int64_t i = 0; i < count; i++)
+        size += (size_t)(sf_message_heads(stage->message)[i] >> 8);
+    if (size > 0)
+        seen = data[size - 1], (void)seen;
+}
+
 static inline void lend(struct stage *stage)
 {
     size_t size = (size_t)sf_message_result(stage->message) >> 8;

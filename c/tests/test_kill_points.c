@@ -50,6 +50,7 @@ struct role {
     void (*prepare)(struct scene *); /* by the victim, before the countdown */
     void (*act)(struct scene *, uint32_t sender);
     bool sends, receives, closes;
+    bool by_three; /* three messages at one stroke */
 };
 
 /* What the survivor has found so far. */
@@ -202,6 +203,11 @@ static void check_found(struct scene *scene, const struct role *role, const stru
                         uint32_t victims, uint32_t survivors)
 {
     CHECK(found->end == -EPIPE || (role->closes && found->end == -ESHUTDOWN));
+    if (role->by_three) {
+        CHECK(found->of_victims % 3 == 0);
+        victims *= 3;
+        survivors *= 3;
+    }
     CHECK(found->of_victims >= (role->sends ? survivors : 0) && found->of_victims <= victims);
     if (scene->is_live && role->receives)
         return;
@@ -261,6 +267,28 @@ static void receive_one(struct scene *scene, uint32_t sender)
 {
     (void)sender;
     CHECK(receive_until(scene->channel, scene->message, in_ms(5 * PATIENCE_MS)) >= 0);
+}
+
+static void send_three(struct scene *scene, uint32_t sender)
+{
+    unsigned char *data = malloc(3 * scene->size + 1);
+    uint64_t heads[3];
+
+    for (uint32_t i = 0; i < 3; i++) {
+        unsigned char *filled = make_filled((struct mark){sender, i, scene->size});
+
+        memcpy(data + i * scene->size, filled, scene->size);
+        free(filled);
+        heads[i] = (uint64_t)result_of(scene->size, tag_of(sender, i));
+    }
+    CHECK_EQUAL(sf_channel_send_many(scene->channel, data, heads, 3, in_ms(5 * PATIENCE_MS)), 0);
+    free(data);
+}
+
+static void receive_three(struct scene *scene, uint32_t sender)
+{
+    (void)sender;
+    CHECK(sf_channel_receive_many(scene->channel, scene->message, 3, in_ms(5 * PATIENCE_MS)) > 0);
 }
 
 static void take_everything(struct scene *scene)
@@ -334,6 +362,9 @@ static void leave_channel(struct scene *scene, uint32_t sender)
 
 static const struct role sending = {"send", NULL, send_one, true, false, false};
 static const struct role receiving = {"receive", NULL, receive_one, false, true, false};
+static const struct role sending_three = {"send three", NULL, send_three, true, false, false, true};
+static const struct role receiving_three = {"receive three", NULL, receive_three, false, true,
+                                            false,           true};
 static const struct role waiting = {"wait", take_everything, wait_a_little, false, true, false};
 static const struct role cancelling = {"cancel", half_send, give_up, false, false, false};
 static const struct role closing = {"close", NULL, close_channel, false, false, true};
@@ -366,6 +397,16 @@ static void play_sizes(const struct role *role, const size_t *sizes, size_t coun
             role, 0);
 }
 
+/* Who mends what a dead process left may die as well, at every step. */
+static void play_twice(const struct role *role, size_t size)
+{
+    uint32_t backlog = role->by_three ? 6 : 3; /* for two victims */
+    struct scene scene = {.capacity = MIB, .size = size, .backlog = backlog, .offset = 65512};
+
+    for (long first = 1; first <= 24; first++)
+        die_at_every_step(scene, role, first);
+}
+
 static void a_sender_may_die_at_every_step(void)
 {
     play_sizes(&sending, whole_sizes, sizeof whole_sizes / sizeof *whole_sizes, 0);
@@ -379,6 +420,20 @@ static void a_sender_of_a_stream_may_die_at_every_step(void)
 static void a_receiver_may_die_at_every_step(void)
 {
     play_sizes(&receiving, whole_sizes, sizeof whole_sizes / sizeof *whole_sizes, 1);
+}
+
+static const size_t third_sizes[] = {0, 1, 1000, 21840, 43690};
+
+static void a_sender_of_three_sends_all_or_none(void)
+{
+    play_sizes(&sending_three, third_sizes, sizeof third_sizes / sizeof *third_sizes, 0);
+    play_twice(&sending_three, 43690);
+}
+
+static void a_receiver_of_three_may_die_at_every_step(void)
+{
+    play_sizes(&receiving_three, third_sizes, sizeof third_sizes / sizeof *third_sizes, 3);
+    play_twice(&receiving_three, 43690);
 }
 
 static void a_receiver_of_a_stream_may_die_at_every_step(void)
@@ -413,15 +468,6 @@ static void a_waiting_receiver_may_die_at_every_step(void)
     FOR_EACH(uint32_t, backlog, backlogs)
     die_at_every_step((struct scene){.capacity = 2 * MIB, .size = 60000, .backlog = *backlog},
                       &waiting, 0);
-}
-
-/* Who mends what a dead process left may die as well, at every step. */
-static void play_twice(const struct role *role, size_t size)
-{
-    struct scene scene = {.capacity = MIB, .size = size, .backlog = 3, .offset = 65512};
-
-    for (long first = 1; first <= 24; first++)
-        die_at_every_step(scene, role, first);
 }
 
 static void a_sender_may_die_behind_a_dead_sender(void)
@@ -473,6 +519,8 @@ int main(int argument_count, char **arguments)
         RUN(a_sender_of_a_stream_may_die_at_every_step);
         RUN(a_receiver_may_die_at_every_step);
         RUN(a_receiver_of_a_stream_may_die_at_every_step);
+        RUN(a_sender_of_three_sends_all_or_none);
+        RUN(a_receiver_of_three_may_die_at_every_step);
         RUN(a_sender_may_die_while_its_message_is_received);
         RUN(a_receiver_may_die_while_its_message_is_sent);
         RUN(a_waiting_receiver_may_die_at_every_step);
