@@ -137,6 +137,8 @@ def _rebuilt_array(typecode: str, buffer: Any) -> array[Any]:
 
 def _rebuilt_view(form: str, shape: tuple[int, ...], buffer: Any) -> memoryview:
     view = memoryview(buffer).cast("B")
+    if len(shape) == 1:
+        return view.cast(form)  # type: ignore[call-overload, no-any-return]
     return view.cast(form, shape) if view.nbytes else view  # type: ignore[call-overload]
 
 
@@ -193,6 +195,15 @@ if sys.implementation.name == "pypy":
 # ------------------------------------------------------------------- decoding
 
 
+if sys.implementation.name == "pypy":
+    # It never frees the memory of a memoryview that a compiled module, NumPy for one, has used.
+    _as_read_only: Callable[[memoryview], Any] = bytes
+    _as_writable: Callable[[memoryview], Any] = bytearray
+else:
+    _as_read_only = memoryview.toreadonly
+    _as_writable = memoryview
+
+
 def _decode_buffers(data: Received) -> Any:
     # A small message came as bytes: what was writable must be so again.
     whole = memoryview(bytearray(data) if isinstance(data, bytes) else data)
@@ -204,7 +215,7 @@ def _decode_buffers(data: Received) -> Any:
     for size in sizes:
         position += -position % _ALIGNMENT
         view = whole[position : position + abs(size)]
-        buffers.append(view.toreadonly() if size < 0 else view)
+        buffers.append(_as_read_only(view) if size < 0 else _as_writable(view))
         position += abs(size)
     return loads(pickled, buffers=buffers)
 

@@ -410,8 +410,10 @@ class MessageQueue:
         if lent is not None:
             return tag, lent
         if _is_in_place(code):
-            # The "destructor" only holds on to the message while its bytes are in use.
-            return tag, memoryview(ffi.buffer(ffi.gc(data, lambda _: message), size))
+            # The "destructor" only holds on to the message while its bytes are in use. The size
+            # tells PyPy's garbage collector what there is to gain.
+            held = ffi.gc(data, lambda _: message, size=size)
+            return tag, memoryview(ffi.buffer(held, size))
         return tag, ffi.buffer(data, size)[:]
 
     def put_back(self, tag: int, data: Received) -> None:
