@@ -16,7 +16,8 @@ where they arrive.
 
 PyPy's pickle is an order of magnitude slower than its marshal, which however
 forgets that two references led to one object. There, a value of plain builtin
-containers none of which occurs twice is marshalled: it comes back the same.
+containers none of which occurs twice is marshalled: it comes back the same. And a
+list that PyPy keeps as machine numbers, in one piece, is copied as that piece.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ from array import array
 from pickle import PickleBuffer, dumps, loads
 from typing import Any, Callable, Optional, Union
 
+from snakefish._native import ffi
+
 FOR_OTHERS = 0xF0
 IN_PLACE = 0x08
 ENCODING = 0x07
 
 PICKLE, MARSHAL, BYTES, BYTEARRAY, STR = range(5)
 PICKLE_BUFFERS = 5 | IN_PLACE
+INTS, FLOATS = 6, 7
 
 # Kinds before this one tell themselves where they end, so that they may be decoded from a buffer
 # that is longer. PyPy's pickle would copy all of it.
@@ -43,6 +47,8 @@ Received = Union[bytes, memoryview]
 Payload = Union[bytes, "list[Any]"]
 Encoder = Callable[[Any], Optional["tuple[int, Payload]"]]
 
+_INT_CELLS = ffi.typeof("int64_t[]")
+_FLOAT_CELLS = ffi.typeof("double[]")
 _HEAD = struct.Struct("<qq")
 _ALIGNMENT = 64
 
@@ -182,6 +188,22 @@ def _count_plain(obj: Any) -> int:
     return count
 
 
+def _encode_list(obj: list[Any]) -> tuple[int, Payload] | None:
+    kind = _strategy(obj)
+    if kind == "IntegerListStrategy":
+        return INTS, _cells(_INT_CELLS, obj)
+    if kind == "FloatListStrategy":
+        return FLOATS, _cells(_FLOAT_CELLS, obj)
+    return _encode_container(obj)
+
+
+def _cells(kind: Any, numbers: list[Any]) -> bytes:
+    cells = ffi.new(kind, numbers)
+    data: bytes = ffi.buffer(cells)[:]
+    ffi.release(cells)  # not before its bytes are copied
+    return data
+
+
 _ENCODERS: dict[type, Encoder] = {
     bytearray: lambda obj: (BYTEARRAY, [obj]),
     array: _encode_array,
@@ -190,7 +212,9 @@ _ENCODERS: dict[type, Encoder] = {
 }
 
 if sys.implementation.name == "pypy":
-    _ENCODERS.update(dict.fromkeys((list, tuple, dict), _encode_container))
+    from __pypy__ import strategy as _strategy  # type: ignore[import-not-found]
+
+    _ENCODERS.update({list: _encode_list, tuple: _encode_container, dict: _encode_container})
 
 # ------------------------------------------------------------------- decoding
 
@@ -220,6 +244,13 @@ def _decode_buffers(data: Received) -> Any:
     return loads(pickled, buffers=buffers)
 
 
+def _decode_cells(kind: Any, data: Received) -> Any:
+    cells = ffi.from_buffer(kind, data)
+    numbers: Any = ffi.unpack(cells, len(cells))
+    ffi.release(cells)  # not before its numbers are copied
+    return numbers
+
+
 DECODERS: list[Callable[[Any], Any]] = [
     loads,
     marshal.loads,
@@ -227,4 +258,6 @@ DECODERS: list[Callable[[Any], Any]] = [
     bytearray,
     lambda data: str(data, "utf-8"),
     _decode_buffers,
+    lambda data: _decode_cells(_INT_CELLS, data),
+    lambda data: _decode_cells(_FLOAT_CELLS, data),
 ]

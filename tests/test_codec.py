@@ -90,6 +90,37 @@ class TestRoundTrip:
         value = [True, 1, 1.0, SubInt(1), SubStr("s"), Point(1, 2), SubList([SubDict()])]
         assert [type(item) for item in there_and_back(value)] == [type(item) for item in value]
 
+    @pytest.mark.parametrize(
+        "numbers",
+        [
+            [1, -1, 1 << 62, -(1 << 63), (1 << 63) - 1],
+            [1, 1 << 63],
+            [0.5, -0.0, 1e308, float("inf")],
+            [1, 0.5],
+            [True, False],
+            [1, True],
+            [1.0, None],
+            list(range(100_000)),
+            [n / 7 for n in range(100_000)],
+        ],
+        ids=lambda numbers: ascii(numbers)[:20],
+    )
+    def test_lists_of_numbers_survive(self, numbers: list[Any]) -> None:
+        """A list of numbers comes back with the same numbers, of the same types."""
+        assert repr(there_and_back(numbers)) == repr(numbers)
+
+    def test_a_list_of_numbers_can_be_changed_afterwards(self) -> None:
+        """What comes back is a list like any other, which other kinds of item may enter."""
+        result = there_and_back([1, 2])
+        result += [3, None]
+        assert result == [1, 2, 3, None]
+
+    @pytest.mark.skipif(platform.python_implementation() != "PyPy", reason="CPython has no such")
+    @pytest.mark.parametrize("number", [1, 0.5])
+    def test_a_list_of_numbers_is_copied_as_it_is(self, number: Any) -> None:
+        """On PyPy a number in a list takes the eight bytes that it takes in memory."""
+        assert len(_codec.encode([number] * 1000)[1]) == 8000
+
     def test_nan_survives(self) -> None:
         """Not a number stays not a number."""
         assert math.isnan(there_and_back(float("nan")))
