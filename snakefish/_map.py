@@ -9,7 +9,7 @@ import itertools
 import operator
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Callable, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Callable, TypeVar, cast, overload
 
 from snakefish import _chunks, _workers
 from snakefish._clock import deadline_after
@@ -30,7 +30,9 @@ _MOST_AT_ONCE = 256
 
 # Items taken from an iterable at a time, unless it is of a kind that has an end.
 _BLOCK = 1000
-_FINITE = (tuple, list)
+
+# What cannot change while children are forked, and so need not be copied.
+_CONSTANT = (tuple, range, str, bytes)
 
 _OPTIONS = (
     "extract",
@@ -189,15 +191,22 @@ def starmap(
         TypeError: An item cannot be unpacked.
         The same as `map`, otherwise.
     """
-    items = [tuple(item) if type(item) in _FINITE else tuple(_consumed(item)) for item in args]
+    items = _consumed(args)
+    if set(builtins.map(type, items)) != {tuple}:
+        items = [tuple(_consumed(item)) for item in items]
     return _run("starmap", functools.partial(itertools.starmap, f), f, items, rest, options)
 
 
-def _consumed(args: Iterable[T]) -> list[T]:
-    """Return `list(args)`, in blocks: between two of them a Ctrl-C gets through.
+def _consumed(args: Iterable[T]) -> Sequence[T]:
+    """Return *args* as a sequence that nobody will change.
 
-    Inside of one it does not, if no bytecode runs there, and *args* may be endless.
+    What may be endless is read in blocks: between two of them a Ctrl-C gets through.
+    Inside of one it does not, if no bytecode runs there.
     """
+    if type(args) in _CONSTANT:
+        return cast("Sequence[T]", args)
+    if type(args) is list:
+        return args[:]
     iterator = iter(args)
     items: list[T] = []
     while True:
@@ -211,7 +220,7 @@ def _run(
     name: str,
     apply: Callable[[Sequence[Any]], Iterable[Any]],
     f: object,
-    items: list[Any],
+    items: Sequence[Any],
     rest: tuple[Any, ...],
     options: dict[str, Any],
 ) -> list[Any]:
@@ -227,7 +236,7 @@ def _run_task(
     name: str,
     apply: Callable[[Sequence[Any]], Iterable[Any]],
     f: object,
-    items: list[Any],
+    items: Sequence[Any],
     caller: Globals,
     *,
     extract: Extract | None = None,

@@ -179,6 +179,29 @@ class TestMap:
         finally:
             signal.signal(signal.SIGINT, before)
 
+    def test_a_range_is_not_written_out(self, way: Any) -> None:
+        """A range takes no memory, however long: there is nothing to collect before the forks."""
+
+        def fail(n: int) -> NoReturn:
+            raise LookupError(n)
+
+        with pytest.raises(LookupError, match="^0$"):
+            snakefish.map(fail, range(1 << 40), **way)
+
+    def test_a_list_may_change_meanwhile(self, way: Any) -> None:
+        """The items are those of the call, whatever becomes of the list."""
+        items = list(range(40))
+        results = snakefish.map(
+            square, items, concurrency=2, chunksize=4, progress=lambda *_: items.clear(), **way
+        )
+        assert results == [n * n for n in range(40)]
+        assert items == []
+
+    @pytest.mark.parametrize("items", ["abc", b"abc", (1, "b", None)])
+    def test_sequences_that_cannot_change_are_items(self, items: Any, way: Any) -> None:
+        """The characters of a string, the numbers of bytes, what is in a tuple."""
+        assert snakefish.map(repr, items, **way) == [repr(item) for item in items]
+
     def test_results_of_any_size_arrive(self, way: Any) -> None:
         """Large results come whole and in their places."""
         sizes = [0, 5 << 20, 10, 3 << 20, 200_000]
