@@ -32,7 +32,7 @@ _CAPACITY = 64 << 30
 _TAKE_NS = 1_000_000
 _GROWTH = 8
 _FAILURE = struct.Struct("<qq")
-_MISSING = object()
+_FIRST = struct.Struct("<q")
 
 
 def run(task: Task, watch: Watch | None) -> list[Any]:
@@ -64,10 +64,10 @@ class _Crew:
         self._queue = MessageQueue(_CAPACITY, shrink=True, bound=True)
         self._workers: list[ChildProcess] = []
         self._excused: set[int] = set()  # whose end is no surprise
-        self._results: list[Any] = [_MISSING] * count
+        self._results: list[Any] = []  # those before the first that is not here yet
+        self._early: dict[int, list[Any]] = {}  # blocks after it, by their first item
         self._done = 0
         self._limit = count  # only results before it are needed
-        self._missing = count  # as many of those are not here yet
         self._failure: Received | None = None
 
     # ---------------------------------------------------------- in the parent
@@ -85,7 +85,7 @@ class _Crew:
 
     def results(self) -> list[Any]:
         """Wait for all that is needed, and return it or raise what went wrong."""
-        while self._missing:
+        while self._is_waiting():
             received = self._receive()
             if received is not None:
                 self._take(*received)
@@ -111,6 +111,9 @@ class _Crew:
         self._queue.release()
         self._counter.release()  # an exception that is kept keeps this crew
 
+    def _is_waiting(self) -> bool:
+        return len(self._results) < self._limit
+
     def _receive(self) -> tuple[int, Received] | None:
         try:
             return self._queue.receive(self._task.deadline, wakes=True)
@@ -130,9 +133,10 @@ class _Crew:
         if tag & SHARED:
             self._lost += decode(tag, data)
             return
-        first, values = decode(tag, data)
-        self._results[first : first + len(values)] = values
-        self._missing -= max(0, min(first + len(values), self._limit) - first)
+        first, values = _block(tag, data)
+        self._early[first] = values
+        while len(self._results) in self._early:
+            self._results += self._early.pop(len(self._results))
         self._done += len(values)
         self._task.report(self._done)
 
@@ -140,7 +144,6 @@ class _Crew:
         """Note a failure: nothing from *index* on is needed, everything before it is."""
         self._counter.stop()
         self._failure, self._limit = failure, index
-        self._missing = sum(result is _MISSING for result in self._results[:index])
         for number, worker in enumerate(self._workers):
             if self._counter.held(number).start > index:
                 self._excused.add(number)
@@ -153,7 +156,7 @@ class _Crew:
             self._take_rest()  # what they have sent counts
         for number in ended.keys() - self._excused:
             held = self._counter.held(number)
-            if self._missing and (held or ended[number].exit_code != 0):
+            if self._is_waiting() and (held or ended[number].exit_code != 0):
                 death = ended[number].death(f"while it held {_items(held)}")
                 raise death from death.__cause__
 
@@ -215,11 +218,13 @@ class _Crew:
         """Send *values*; if one cannot be pickled, those before it, and return why."""
         refusal = None
         try:
-            message = encode((first, values))
+            tag, data = encode(values)
         except BaseException as error:  # user code pickles
             values, refusal = _before_refusal(values, error)
-            message = encode((first, values))
-        self._queue.send(*message, FOREVER)
+            tag, data = encode(values)
+        if values:
+            parts = [data] if isinstance(data, bytes) else data
+            self._queue.send(tag, [*parts, _FIRST.pack(first)], FOREVER)
         return len(values), refusal
 
     def _send_failure(self, number: int, index: int, outcome: Outcome) -> None:
@@ -229,6 +234,15 @@ class _Crew:
     def _send_last_words(self, number: int, outcome: Outcome) -> None:
         """Report what went wrong outside of the items, as of the first one held."""
         self._send_failure(number, self._counter.held(number).start, outcome)
+
+
+def _block(tag: int, data: Received) -> tuple[int, list[Any]]:
+    """Return the values of a message, and the item that the first of them belongs to.
+
+    That comes last: what is in front must be where the codec has put it.
+    """
+    end = len(data) - _FIRST.size
+    return _FIRST.unpack_from(data, end)[0], decode(tag, data[:end])
 
 
 def _before_refusal(values: list[Any], error: BaseException) -> tuple[list[Any], BaseException]:
