@@ -185,7 +185,7 @@ class TestMap:
         def fail(n: int) -> NoReturn:
             raise LookupError(n)
 
-        with pytest.raises(LookupError, match="^0$"):
+        with pytest.raises(LookupError, match=r"^0$"):
             snakefish.map(fail, range(1 << 40), **way)
 
     def test_a_list_may_change_meanwhile(self, way: Any) -> None:
