@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: MIT
 """A Python generator that runs in a child process.
 
-    consumers ---- requests ----> child        the tag says how many values are asked
-                                               for, or 0: stop, or 255: a reminder
+    consumers ---- requests ----> child        how many values are asked for, or
+                                               stop, or wake up
     consumers <---- values ------ child        values, then one END message
+    consumers ----- credit ------ child        a count in shared memory
 
-The child holds a credit: how many values it may still compute. It starts with
-`prefetch`, every request adds to it, and without any it waits. With prefetch 0
-a consumer asks for each value as it wants it; else it gives back, in batches,
-the credit of the values it has taken. Either way the child is never further
-ahead than `prefetch` values.
+With prefetch 0 the child waits for requests, and a consumer asks for each value
+as it wants it. Else the child may be so many values ahead of what consumers
+have counted as taken, and no message tells it: only when it has used up its
+credit it sleeps, and is woken when half of that is there again.
 
-A consumer that is killed between taking a value and giving back its credit
-takes the credit along. So one that has waited for a while reminds the child; if
-the child has no credit, nothing waits, and nothing was sent since that consumer
-began to wait, then all credit is lost or in the hands of consumers that do not
-want anything now. The child begins a new round, with all credit: values carry
-the round in which they were sent, and credit of an earlier one is void.
+A consumer that is killed between taking a value and counting it takes the
+credit along. So a child that has slept for a while without credit, while no
+value waits, knows that it is lost, or in the hands of consumers that were
+stopped. It begins a new round, with all credit: values carry the round in which
+they were sent, and one of an earlier round does not count any more.
 
 With prefetch 0 a consumer that is killed while it waits leaves its wish behind,
 and the value stays for the next one, whose own wish then is one too many. To
@@ -36,16 +35,16 @@ import itertools
 import operator
 import os
 import signal
-import struct
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from snakefish._call import bound_call, is_generator_function
 from snakefish._child import capture
-from snakefish._clock import FOREVER, NOW, deadline_after, has_passed, monotonic_ns
-from snakefish._codec import Received, encode
+from snakefish._clock import FOREVER, NOW, deadline_after, monotonic_ns
+from snakefish._codec import Received, decode, encode
+from snakefish._credit import Credit
 from snakefish._errors import (
     ChannelAbandonedError,
     ChannelBrokenError,
@@ -68,14 +67,12 @@ if TYPE_CHECKING:
     from snakefish._sharing import OnError, Share
 
 _STOP = 0
-_REMINDER = 255
-_MOST = 254  # a tag is a byte
+_WAKE = 255
 _ROUND = EXTRACTED  # a bit of the tag that has no other use among values
+_LAST = END | RAISED  # not a value, but an end
 _PATIENCE_NS = 100_000_000
 _REQUESTS_CAPACITY = 1 << 20
 _VALUES_CAPACITY = 2 << 30
-
-_TIME = struct.Struct("<q")
 
 _numbers = itertools.count(1)
 
@@ -203,7 +200,7 @@ class Generator(Resource):
                 killed.
             Whatever the generator raised.
         """
-        stream = self._started_stream()
+        stream = self._stream or self._started_stream()
         try:
             received = stream.next(deadline_after(timeout) if block else NOW)
         except ChannelAbandonedError:
@@ -215,10 +212,11 @@ class Generator(Resource):
             if block:
                 raise WaitTimeoutError(f"no value within {timeout} seconds")
             raise ChannelEmptyError("the next value is not ready")
+        tag, data = received
         try:
-            return _item(*received)
+            return decode(tag, data) if not tag & _LAST else _end(tag, data)
         except KeyboardInterrupt:
-            stream.values.put_back(*received)
+            stream.values.put_back(tag, data)
             raise
 
     def __iter__(self) -> Generator:
@@ -228,9 +226,9 @@ class Generator(Resource):
         return self.next()
 
     def _started_stream(self) -> _Stream:
-        process = self._job.process
-        if self._stream is None or process.state is State.DISPOSED:
-            sentence = "disposed" if process.state is State.DISPOSED else "not been started"
+        if self._stream is None:
+            process = self._job.process
+            sentence = "been disposed" if process.state is State.DISPOSED else "not been started"
             raise MisuseError(f"{process.name} has {sentence}")
         return self._stream
 
@@ -348,28 +346,28 @@ class Generator(Resource):
         self._call = None
         if self._stream is not None:
             self._stream.release()
+            self._stream = None
 
     def __repr__(self) -> str:
         return f"<snakefish.Generator {self._job.process}>"
 
 
-def _item(tag: int, data: Received) -> Any:
-    """Return the value that a message carries, or raise the end that it means."""
-    value = value_of(tag, data)
-    if tag & END:
-        raise StopIteration(value)
-    return value
+def _end(tag: int, data: Received) -> NoReturn:
+    """Raise the end that a message means."""
+    raise StopIteration(value_of(tag, data))
 
 
 class _Stream:
-    """The two queues between a generator's child and its consumers."""
+    """The two queues between a generator's child and its consumers, and what paces the child."""
 
     def __init__(self, prefetch: int) -> None:
         self.values = MessageQueue(_VALUES_CAPACITY, shrink=True, bound=True)
         self._requests = MessageQueue(_REQUESTS_CAPACITY)
-        self._prefetch = prefetch
-        self._demand = _Demand(self._requests, prefetch)
-        self._round = 0
+        self._pace: _Ahead | _OnDemand = (
+            _Ahead(self.values, self._requests, prefetch)
+            if prefetch
+            else _OnDemand(self.values, self._requests)
+        )
         self._over = False
 
     # ------------------------------------------------------------- in the child
@@ -382,53 +380,16 @@ class _Stream:
         return Outcome(end.tag & RAISED, b"", end.status)
 
     def _serve(self, call: Callable[[], Any]) -> Any:
-        credit = self._prefetch
+        pace, send = self._pace, self.values.send
         with contextlib.closing(call()) as generator:
-            while True:
-                granted = self._granted(credit == 0)
-                if granted is None:
-                    return None
-                credit += granted
+            while pace.is_value_wanted():
                 try:
                     value = next(generator)
                 except StopIteration as end:
                     return end.value
                 tag, data = encode(value)
-                self.values.send(tag | self._round, data, FOREVER)
-                credit -= 1
-
-    def _granted(self, wait: bool) -> int | None:
-        """Return the credit that was granted meanwhile; None means stop.
-
-        Without prefetch a request is a wish, met before a stop that came after
-        it. With prefetch it is mere credit, which a stop cancels.
-        """
-        granted = 0
-        waiting_since = monotonic_ns() if wait else FOREVER
-        try:
-            while True:
-                received = self._requests.receive(FOREVER if wait and not granted else NOW)
-                if received is None:
-                    return granted
-                tag, data = received
-                if tag == _STOP:
-                    return None
-                if tag == _REMINDER:
-                    if not granted and _TIME.unpack(data)[0] > waiting_since:
-                        granted = self._new_round()
-                elif data[0] == self._round:
-                    granted += tag
-                if granted and not self._prefetch:
-                    return granted
-        except ChannelEndError:  # nobody is left to consume anything
-            return None
-
-    def _new_round(self) -> int:
-        """Return all the credit there is, if there is none anywhere but with the dead and idle."""
-        if self.values.used:
-            return 0
-        self._round ^= _ROUND
-        return self._prefetch
+                send(tag | pace.round, data, FOREVER)
+        return None
 
     # ------------------------------------------------------------ in a consumer
 
@@ -441,38 +402,23 @@ class _Stream:
         """
         if self._over:
             raise ChannelEndError
-        if self._demand.pid != os.getpid():
-            self._demand = _Demand(self._requests, self._prefetch, batch=1)
-        with self._demand as demand:
-            received = self.values.receive(NOW if demand.runs_ahead else deadline)
-            if received is None and demand.runs_ahead:
-                demand.flush()
-                received = self._receive_patiently(deadline)
-            if received is not None:
-                self._over = bool(received[0] & END)
-                self._acknowledge(demand, received)
-        return received
-
-    def _acknowledge(self, demand: _Demand, received: tuple[int, Received]) -> None:
-        """Tell *demand* of a message; one that a Ctrl-C keeps from its taker is put back."""
+        received = self._pace.receive(deadline)
+        if received is None:
+            return None
+        tag, data = received
         try:
-            demand.satisfied(received[0] & _ROUND)
-        except BaseException:
+            if tag & END:
+                self._over = True
+            self._pace.was_taken(tag)
+        except BaseException:  # a Ctrl-C, which keeps it from its taker
             self._over = False
-            self.values.put_back(*received)
+            self.values.put_back(tag, data)
             raise
-
-    def _receive_patiently(self, deadline: int) -> tuple[int, Received] | None:
-        """Return the next message, None if there is none in time; remind the child meanwhile."""
-        while True:
-            begin = monotonic_ns()
-            received = self.values.receive(min(deadline, begin + _PATIENCE_NS))
-            if received is not None or has_passed(deadline):
-                return received
-            self._demand.remind(begin)
+        return received
 
     def stop(self, deadline: int) -> bool:
         """Ask the child to end and drop its values; False if *deadline* came first."""
+        self._pace.stop()
         with contextlib.suppress(ChannelBrokenError, ChannelFullError):
             self._requests.send(_STOP, b"", NOW)
         with contextlib.suppress(ChannelEndError):
@@ -483,68 +429,112 @@ class _Stream:
         return True
 
     def release(self) -> None:
-        """Leave both queues."""
+        """Leave both queues and what paces them."""
         self.values.release()
         self._requests.release()
+        self._pace.release()
 
 
-class _Demand:
-    """What this process has asked the child for; for all threads together.
+class _Ahead:
+    """The pace of a child that may run ahead: by a credit that every process sees."""
 
-    With a prefetch, `owed` counts the values taken whose credit was not given
-    back yet. In a process other than the maker's it is given back at once: one
-    that stops consuming must not take credit from the rest.
+    def __init__(self, values: MessageQueue, requests: MessageQueue, prefetch: int) -> None:
+        self.round = 0
+        self.receive = values.receive
+        self._values = values
+        self._requests = requests
+        self._credit = Credit(prefetch)
+        self._made = 0
 
-    Without, `asked` counts the values on their way, and each thread in `next`
-    is waiting for one of them.
+    def is_value_wanted(self) -> bool:
+        """Wait for credit; False means stop."""
+        left = self._credit.left(self._made)
+        while left == 0:
+            left = self._wait_for_credit()
+        self._made += 1
+        return left > 0
+
+    def _wait_for_credit(self) -> int:
+        """Return the credit that there is after a request, or after a while."""
+        try:
+            request = self._requests.receive(monotonic_ns() + _PATIENCE_NS)
+        except ChannelEndError:  # nobody is left to consume anything
+            return -1
+        if request is None and not self._values.used:
+            self.round = self._credit.renew(self._made) * _ROUND
+        return self._credit.left(self._made)
+
+    def was_taken(self, tag: int) -> None:
+        """Count a value, by the tag of its message."""
+        if self._credit.give(tag & _ROUND):
+            with contextlib.suppress(ChannelBrokenError, ChannelFullError):
+                self._requests.send(_WAKE, b"", NOW)
+
+    def stop(self) -> None:
+        """Let no more values be computed."""
+        self._credit.stop()
+
+    def release(self) -> None:
+        """Leave the credit."""
+        self._credit.release()
+
+
+class _OnDemand:
+    """The pace of a child that computes what is asked for.
+
+    In a consumer all threads of the process ask together: `asked` counts the values
+    on their way, and each thread in `receive` is waiting for one of them.
     """
 
-    def __init__(self, requests: MessageQueue, prefetch: int, batch: int = _MOST) -> None:
-        self.pid = os.getpid()
-        self.runs_ahead = prefetch > 0
+    round = 0
+
+    def __init__(self, values: MessageQueue, requests: MessageQueue) -> None:
+        self._values = values
         self._requests = requests
-        self._batch = max(1, min(prefetch // 2, batch))
+        self._wishes = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start afresh: what another process asked for is not ours."""
+        self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._owed = self._asked = self._waiting = self._round = 0
+        self._asked = self._waiting = 0
 
-    def __enter__(self) -> _Demand:
-        if not self.runs_ahead:
-            with self._lock:
-                self._waiting += 1
-                missing = self._waiting - self._asked
-                if missing > 0:
-                    self._requests.send(missing, bytes(1), NOW)
-                    self._asked += missing
-        return self
+    def is_value_wanted(self) -> bool:
+        """Wait for a wish, which is met before a stop that came after it; False means stop."""
+        if not self._wishes:
+            with contextlib.suppress(ChannelEndError):  # nobody is left to consume anything
+                request = self._requests.receive(FOREVER)
+                self._wishes = request[0] if request is not None else _STOP
+        self._wishes -= 1
+        return self._wishes >= 0
 
-    def __exit__(self, *_: object) -> None:
-        if not self.runs_ahead:
+    def receive(self, deadline: int) -> tuple[int, Received] | None:
+        """Ask for a value, if more wait than are on their way, and wait for one."""
+        if self._pid != os.getpid():
+            self._begin()
+        self._ask()
+        try:
+            return self._values.receive(deadline)
+        finally:
             with self._lock:
                 self._waiting -= 1
 
-    def satisfied(self, current_round: int) -> None:
-        """Note that a value was taken, which was sent in this round."""
+    def _ask(self) -> None:
         with self._lock:
-            if not self.runs_ahead:
-                self._asked -= 1
-                return
-            if self._round != current_round:
-                self._round, self._owed = current_round, 0
-            self._owed += 1
-            if self._owed < self._batch:
-                return
-        self.flush()
+            self._waiting += 1
+            missing = self._waiting - self._asked
+            if missing > 0:
+                self._requests.send(missing, b"", NOW)
+                self._asked += missing
 
-    def flush(self) -> None:
-        """Give back all the credit that is owed."""
+    def was_taken(self, _tag: int) -> None:
+        """Note that one of the values asked for has come."""
         with self._lock:
-            if self._owed:
-                self._requests.send(self._owed, bytes((self._round,)), NOW)
-                self._owed = 0
+            self._asked -= 1
 
-    def remind(self, waiting_since: int) -> None:
-        """Tell the child that a value is waited for, unless it has not read everything yet."""
-        self.flush()  # another thread may have left some
-        if not self._requests.used:
-            with contextlib.suppress(ChannelBrokenError):
-                self._requests.send(_REMINDER, _TIME.pack(waiting_since), NOW)
+    def stop(self) -> None:
+        """Nothing to do: a wish of before is met."""
+
+    def release(self) -> None:
+        """Nothing to do: the queues are not its own."""

@@ -28,7 +28,7 @@ from troubles import (
 )
 
 from snakefish import Channel, Generator, SnakefishError, Thread
-from snakefish._generator import _Demand
+from snakefish._generator import _Ahead, _OnDemand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -523,18 +523,31 @@ class TestOnDemand:
                 assert generator.next() == n
             assert len(computed + self.settle(seen, generator)) > 5 + 3 * prefetch
 
+    @pytest.mark.parametrize("prefetch", [1, 4])
+    def test_consumers_in_other_processes_take_no_credit_along(self, prefetch: int) -> None:
+        """What they took is counted at once, also if they never come back."""
+        with Channel() as seen, started(self.telling(seen), prefetch=prefetch) as generator:
+            for n in range(3 * prefetch):
+                with Thread(generator.next) as consumer:
+                    consumer.start()
+                    consumer.join()
+                    assert consumer.get_result() == n
+            computed = self.drain(seen) + self.settle(seen, generator)
+            assert 3 * prefetch + (prefetch + 1) // 2 <= len(computed) <= 4 * prefetch
+
     @staticmethod
     def consumer_that(generator: Generator, number: int) -> Thread:
         """A started child that takes a value, and gets a signal before it says so."""
 
         def take() -> None:
-            really = _Demand.satisfied
+            for pace in (_Ahead, _OnDemand):
+                really = pace.was_taken
 
-            def interrupted(demand: _Demand, current_round: int) -> None:
-                os.kill(os.getpid(), number)
-                really(demand, current_round)
+                def interrupted(*arguments: Any, really: Any = really) -> None:
+                    os.kill(os.getpid(), number)
+                    really(*arguments)
 
-            _Demand.satisfied = interrupted  # type: ignore[method-assign]
+                pace.was_taken = interrupted  # type: ignore[method-assign]
             generator.next()
 
         thread = Thread(take)

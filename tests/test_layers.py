@@ -24,6 +24,7 @@ LAYERS = [
         "_array",
         "_counter",
         "_cores",
+        "_credit",
         "_call",
         "_task",
         "_progress",
