@@ -191,8 +191,8 @@ static void make_as_far_as_it_may(struct pair *pair)
 static void no_wake_is_lost(void)
 {
     for (uint32_t ahead = 1; ahead < 4; ahead++) {
-        struct pair *pair = mmap(NULL, sizeof *pair, PROT_READ | PROT_WRITE,
-                                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        struct pair *pair =
+            mmap(NULL, sizeof *pair, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         struct sf_process *consumer;
 
         pair->credit = make_credit(ahead);
