@@ -17,6 +17,7 @@ in its hands.
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from _thread import RLock
 from threading import TIMEOUT_MAX
@@ -159,6 +160,7 @@ class Job:
         try:
             writes = abandoned(abandon_unjoined()) if unjoined else []
             if call is not None:
+                gc.disable()  # for good: the child is about to end
                 deltas = call.deltas(failed)
             if lost is not None:
                 writes += lost()
@@ -300,7 +302,15 @@ class Job:
         """Bring in what the child changed of shared variables, all or, if interrupted, nothing."""
         if self._shared is None:
             return
-        shared = self._shared
+        collects = gc.isenabled()
+        try:
+            gc.disable()  # what is made here stays: CPython would go through it again and again
+            self._commit_all(self._shared)
+        finally:
+            if collects:
+                gc.enable()
+
+    def _commit_all(self, shared: tuple[int, Received]) -> None:
         undo: list[Callable[[], object]] = [lambda: setattr(self, "_shared", shared)]
         deltas, self.lost = value_of(*shared)
         try:

@@ -13,7 +13,6 @@ anything raised on the way, leaves the parent as it was before that task.
 
 from __future__ import annotations
 
-import gc
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
@@ -283,15 +282,6 @@ class Call:
         """
         if self._on_error == "rollback":
             self._done.append(undo)
-        was_enabled = gc.isenabled()
-        try:
-            gc.disable()  # what is made here stays: CPython would go through it again and again
-            self._commit(task, deltas, undo)
-        finally:
-            if was_enabled:
-                gc.enable()
-
-    def _commit(self, task: str, deltas: Mapping[int, Any], undo: Undo) -> None:
         conflicts = [one for number in deltas for one in self._conflicts(task, number, deltas)]
         if conflicts:
             raise MergeConflict(task, conflicts)
