@@ -360,18 +360,20 @@ static void leave_channel(struct scene *scene, uint32_t sender)
     sf_channel_release(scene->channel);
 }
 
-static const struct role sending = {"send", NULL, send_one, true, false, false};
-static const struct role receiving = {"receive", NULL, receive_one, false, true, false};
-static const struct role sending_three = {"send three", NULL, send_three, true, false, false, true};
-static const struct role receiving_three = {"receive three", NULL, receive_three, false, true,
-                                            false,           true};
-static const struct role waiting = {"wait", take_everything, wait_a_little, false, true, false};
-static const struct role cancelling = {"cancel", half_send, give_up, false, false, false};
-static const struct role closing = {"close", NULL, close_channel, false, false, true};
-static const struct role closing_ends = {"close ends", NULL, close_both_ends, false, false, false};
-static const struct role leaving = {"release", NULL, leave_channel, false, false, false};
-static const struct role leaving_half = {"release half", half_send, leave_channel,
-                                         false,          false,     false};
+static const struct role sending = {"send", .act = send_one, .sends = true};
+static const struct role receiving = {"receive", .act = receive_one, .receives = true};
+static const struct role sending_three = {"send three", .act = send_three, .sends = true,
+                                          .by_three = true};
+static const struct role receiving_three = {"receive three", .act = receive_three, .receives = true,
+                                            .by_three = true};
+static const struct role waiting = {"wait", .prepare = take_everything, .act = wait_a_little,
+                                    .receives = true};
+static const struct role cancelling = {"cancel", .prepare = half_send, .act = give_up};
+static const struct role closing = {"close", .act = close_channel, .closes = true};
+static const struct role closing_ends = {"close ends", .act = close_both_ends};
+static const struct role leaving = {"release", .act = leave_channel};
+static const struct role leaving_half = {"release half", .prepare = half_send,
+                                         .act = leave_channel};
 
 /* -------------------------------------------------------------------- tests */
 

@@ -149,7 +149,7 @@ static void memory_that_was_lent_is_used_once(void)
     void *lent = malloc(MIB);
 
     sf_message_ask(message, 1);
-    for (int number = 1; number <= 2; number++) {
+    for (uint32_t number = 1; number <= 2; number++) {
         send_marked(channel, 1, number, MIB, SF_NOW);
         CHECK_EQUAL(sf_channel_receive(channel, message, SF_NOW), -EFBIG);
         sf_message_lend(message, lent, MIB);
