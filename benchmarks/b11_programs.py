@@ -79,7 +79,10 @@ fork = multiprocessing.get_context("fork")
 
 
 def figures(scale: Scale) -> list[Figure]:
-    return [figure(Program(name, scale.choose(tiny="test", quick="full"))) for name in PROGRAMS]
+    return [
+        figure(Program(name, scale.choose(tiny="test", quick="quick", full="full")))
+        for name in PROGRAMS
+    ]
 
 
 def figure(program: Program) -> Figure:

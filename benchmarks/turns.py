@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.discovery import Place
     from benchmarks.figure import Scale
 
-IMPATIENCE = 5
+IMPATIENCE = 10
 """So many times the seconds of the scale, and even the fewest rounds are too many."""
 
 Round = dict[str, list[float]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import platform
 from typing import TYPE_CHECKING
 
 import snakefish
@@ -17,7 +18,12 @@ import snakefish
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SIZES = {"test": 7, "full": 10}
+PYPY = platform.python_implementation() == "PyPy"
+SIZES = {
+    "test": 7,
+    "quick": 10 if PYPY else 9,
+    "full": 10,
+}
 STRETCHES = 64
 
 fork = multiprocessing.get_context("fork")

@@ -18,7 +18,11 @@ import snakefish
 from . import fasta
 
 PYPY = platform.python_implementation() == "PyPy"
-SIZES = {"test": 25_000, "full": 800_000 if PYPY else 300_000}
+SIZES = {
+    "test": 25_000,
+    "quick": 250_000 if PYPY else 100_000,
+    "full": 800_000 if PYPY else 300_000,
+}
 WANTED = ("GGT", "GGTA", "GGTATT", "GGTATTTTAATT", "GGTATTTTAATTTATAGT")
 LENGTHS = (18, 12, 6, 4, 3, 2, 1)
 STRETCHES = os.cpu_count() or 1

@@ -13,7 +13,11 @@ import platform
 import snakefish
 
 PYPY = platform.python_implementation() == "PyPy"
-SIZES = {"test": 100, "full": 6000 if PYPY else 800}
+SIZES = {
+    "test": 100,
+    "quick": 3400 if PYPY else 450,
+    "full": 6000 if PYPY else 800,
+}
 STEPS = 50
 
 fork = multiprocessing.get_context("fork")

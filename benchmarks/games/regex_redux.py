@@ -15,7 +15,11 @@ import snakefish
 from . import fasta
 
 PYPY = platform.python_implementation() == "PyPy"
-SIZES = {"test": 50_000, "full": 3_000_000 if PYPY else 1_000_000}
+SIZES = {
+    "test": 50_000,
+    "quick": 1_000_000 if PYPY else 350_000,
+    "full": 3_000_000 if PYPY else 1_000_000,
+}
 VARIANTS = (
     b"agggtaaa|tttaccct",
     b"[cgt]gggtaaa|tttaccc[acg]",

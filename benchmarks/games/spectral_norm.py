@@ -19,7 +19,11 @@ from typing import Callable
 import snakefish
 
 PYPY = platform.python_implementation() == "PyPy"
-SIZES = {"test": 100, "full": 2400 if PYPY else 600}
+SIZES = {
+    "test": 100,
+    "quick": 1400 if PYPY else 350,
+    "full": 2400 if PYPY else 600,
+}
 ROUNDS = 10
 
 Vector = list[float]

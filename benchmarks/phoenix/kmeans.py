@@ -20,7 +20,11 @@ from snakefish import merges
 from .pieces import pieces
 
 PYPY = platform.python_implementation() == "PyPy"
-SIZES = {"test": 3, "full": 400 if PYPY else 80}
+SIZES = {
+    "test": 3,
+    "quick": 120 if PYPY else 25,
+    "full": 400 if PYPY else 80,
+}
 CLUSTERS, POINTS_A_BLOCK, SMALL = 8, 500, 1e-3
 
 Block = list[complex]

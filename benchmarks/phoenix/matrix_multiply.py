@@ -17,7 +17,11 @@ from itertools import product
 import snakefish
 
 PYPY = platform.python_implementation() == "PyPy"
-SIZES = {"test": 40, "full": 1000 if PYPY else 450}
+SIZES = {
+    "test": 40,
+    "quick": 450 if PYPY else 300,
+    "full": 1000 if PYPY else 450,
+}
 TILE = 30
 
 Matrix = list[array]  # type: ignore[type-arg]

@@ -16,7 +16,11 @@ from array import array
 import snakefish
 
 PYPY = platform.python_implementation() == "PyPy"
-SIZES = {"test": 30, "full": 900 if PYPY else 450}
+SIZES = {
+    "test": 30,
+    "quick": 420 if PYPY else 300,
+    "full": 900 if PYPY else 450,
+}
 
 Matrix = list[array]  # type: ignore[type-arg]
 Buffers = tuple[array, array]  # type: ignore[type-arg]

@@ -18,7 +18,11 @@ import snakefish
 from .pieces import pieces
 
 PYPY = platform.python_implementation() == "PyPy"
-SIZES = {"test": 30, "full": 10_000 if PYPY else 6000}
+SIZES = {
+    "test": 30,
+    "quick": 3500 if PYPY else 2000,
+    "full": 10_000 if PYPY else 6000,
+}
 PARAGRAPHS, LINKS_A_PARAGRAPH = 6, 4
 
 pages: list[str] = []

@@ -18,7 +18,11 @@ import snakefish
 from .pieces import pieces
 
 PYPY = platform.python_implementation() == "PyPy"
-SIZES = {"test": 300, "full": 60_000}
+SIZES = {
+    "test": 300,
+    "quick": 20_000,
+    "full": 60_000,
+}
 SECRETS, ITERATIONS, SALT = 4, 100, b"sea salt"
 
 
