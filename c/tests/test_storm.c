@@ -15,18 +15,20 @@
 
 #define SENDER_COUNT 3
 #define RECEIVER_COUNT 2
-#define MESSAGE_LIMIT 4000 /* of one sender, which then is replaced */
+#define ROW_LENGTH 1000
+#define SPARE_ROWS 10000 /* more than can be filled before the time is up */
 
-/* What the processes tell each other; a row for every sender there ever was. */
+/* What the processes tell each other; a row for so many messages of a sender. */
 struct row {
     _Atomic uint32_t sent; /* send returned so often */
-    _Atomic uint8_t times[MESSAGE_LIMIT];
+    _Atomic uint8_t times[ROW_LENGTH];
 };
 
 struct storm {
     struct sf_channel *channel;
     _Atomic uint64_t received, damaged;
-    uint32_t row_count, row_limit;
+    _Atomic uint32_t row_count;
+    uint32_t row_limit;
     struct row rows[];
 };
 
@@ -34,7 +36,6 @@ struct actor {
     struct storm *storm;
     struct sf_process *process;
     bool sends;
-    uint32_t row; /* of a sender */
 };
 
 static int kill_count = 300;
@@ -49,15 +50,25 @@ static size_t size_of(uint32_t row, uint32_t number)
     return 16 + random / 16 % (random % 16 == 0 ? 300000 : random % 16 < 4 ? 20000 : 200);
 }
 
+static bool send_row(struct storm *storm, uint32_t row)
+{
+    for (uint32_t number = 0; number < ROW_LENGTH; number++) {
+        if (send_marked(storm->channel, row, number, size_of(row, number), SF_FOREVER) != 0)
+            return false;
+        atomic_store(&storm->rows[row].sent, number + 1);
+    }
+    return true;
+}
+
+/* However long nobody is killed, it does not fall silent. */
 static void send_for_ever(void *subject)
 {
-    struct actor *actor = subject;
-    struct storm *storm = actor->storm;
-    uint32_t number = 0;
+    struct storm *storm = ((struct actor *)subject)->storm;
+    uint32_t row;
 
-    while (number < MESSAGE_LIMIT && send_marked(storm->channel, actor->row, number,
-                                                 size_of(actor->row, number), SF_FOREVER) == 0)
-        atomic_store(&storm->rows[actor->row].sent, ++number);
+    do
+        row = atomic_fetch_add(&storm->row_count, 1);
+    while (row < storm->row_limit && send_row(storm, row));
     stay_forever(NULL);
 }
 
@@ -74,7 +85,7 @@ static void receive_for_ever(void *subject)
         if (result == -EPIPE)
             continue;
         if (result < 0 || !read_mark(message, result, &mark) || mark.sender >= storm->row_limit ||
-            mark.number >= MESSAGE_LIMIT || mark.number < next[mark.sender]) {
+            mark.number >= ROW_LENGTH || mark.number < next[mark.sender]) {
             atomic_fetch_add(&storm->damaged, 1);
             continue;
         }
@@ -86,8 +97,6 @@ static void receive_for_ever(void *subject)
 
 static void enter(struct actor *actor)
 {
-    if (actor->sends)
-        actor->row = actor->storm->row_count++;
     actor->process = start_peer(actor->sends ? send_for_ever : receive_for_ever, actor);
 }
 
@@ -102,6 +111,11 @@ static void wait_for_messages(struct storm *storm, uint64_t count)
         worst_stall_ms = check_now_ms() - began_ms;
 }
 
+static void leave_in_peace(struct storm *storm)
+{
+    WAIT_UNTIL(atomic_load(&storm->received) > 2 * SENDER_COUNT * ROW_LENGTH);
+}
+
 static void strike(struct actor *actor, uint64_t random)
 {
     if (random % 5 == 0) {
@@ -114,7 +128,7 @@ static void strike(struct actor *actor, uint64_t random)
 
 static struct storm *make_storm(size_t capacity, size_t *size)
 {
-    uint32_t row_limit = (uint32_t)kill_count + SENDER_COUNT;
+    uint32_t row_limit = (uint32_t)kill_count + SPARE_ROWS;
     struct storm *storm;
 
     *size = sizeof *storm + row_limit * sizeof(struct row);
@@ -146,8 +160,8 @@ static void check_rows(struct storm *storm)
 {
     uint32_t lost = 0, doubled = 0, unsent = 0;
 
-    for (uint32_t row = 0; row < storm->row_count; row++)
-        for (uint32_t number = 0; number < MESSAGE_LIMIT; number++) {
+    for (uint32_t row = 0; row < storm->row_count && row < storm->row_limit; row++)
+        for (uint32_t number = 0; number < ROW_LENGTH; number++) {
             uint8_t times = storm->rows[row].times[number];
 
             lost += times == 0 && number < storm->rows[row].sent;
@@ -178,6 +192,7 @@ static void rage(size_t capacity)
         actors[i] = (struct actor){.storm = storm, .sends = i < SENDER_COUNT};
         enter(&actors[i]);
     }
+    leave_in_peace(storm);
     for (int i = 0; i < kill_count; i++) {
         random = noise(random);
         wait_for_messages(storm, random % 40);
