@@ -15,9 +15,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any, Callable, Literal, NamedTuple, TypeVar, Union
 
 from snakefish import merges
@@ -27,6 +24,7 @@ from snakefish._errors import Conflict, MergeConflict, NotShareableError
 from snakefish._place import Namespace, Place, find_place
 from snakefish._undo import take_back
 from snakefish.merges import Merge, Undo
+from snakefish.merges._snapshot import is_immutable
 
 Share = Union[Mapping[str, Merge], Iterable[str], str, None]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -34,22 +32,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 OnError = Literal["sequential", "drop", "rollback"]
 
 ON_ERROR = ("sequential", "drop", "rollback")
-
-# Of these, two variables may hold the same object without sharing anything.
-_IMMUTABLE = (
-    type(None),
-    bool,
-    int,
-    float,
-    complex,
-    str,
-    bytes,
-    tuple,
-    frozenset,
-    Fraction,
-    Decimal,
-    timedelta,
-)
 
 
 def shares(*names: str | Mapping[str, Merge], **declared: Merge) -> Callable[..., Any]:
@@ -185,11 +167,14 @@ def _variable(name: str, merge: Merge | None, function: object, caller: Namespac
 
 
 def _without_aliases(variables: list[Variable]) -> list[Variable]:
-    """Return each variable, and each object that several of them hold, once."""
+    """Return each variable, and each object that several of them hold, once.
+
+    Of what is immutable they share nothing by holding the same: each is assigned to.
+    """
     kept: dict[object, Variable] = {}
     for variable in variables:
         value = variable.place.get()
-        key = variable.place.key if isinstance(value, _IMMUTABLE) else id(value)
+        key = variable.place.key if is_immutable(value) else id(value)
         first = kept.setdefault(key, variable)
         if first.merge != variable.merge:
             raise NotShareableError(

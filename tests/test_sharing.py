@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import gc
 import operator
@@ -14,6 +15,7 @@ import types
 import warnings
 from array import array
 from collections import Counter, defaultdict
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,6 +51,12 @@ class Box:
     """Holds a class attribute."""
 
     hits = 0
+
+
+class Step(enum.Enum):
+    """How far somebody is."""
+
+    BEGUN, HALF, DONE = range(3)
 
 
 @pytest.fixture(autouse=True)
@@ -792,6 +800,27 @@ class TestIdentity:
 
         snakefish.map(move, range(4), 2, 1, share="left, right")
         assert (left, right) == (13, 1)
+
+    @pytest.mark.parametrize(
+        ("value", "others"),
+        [
+            (date(2020, 2, 2), [date(2020, 1, 1), date(2020, 3, 3)]),
+            (Step.BEGUN, [Step.HALF, Step.DONE]),
+            ((), [(1,), (2,)]),
+        ],
+    )
+    def test_an_immutable_value_is_not_shared_by_two_names(
+        self, value: object, others: list[object]
+    ) -> None:
+        """Variables that begin with one object, a date or a member of an enum, are two."""
+        first = last = value
+
+        def assign() -> None:
+            nonlocal first, last
+            first, last = others
+
+        joined(Thread(assign, share={"first": merges.once, "last": merges.last}))
+        assert [first, last] == others
 
 
 def descend(depth: int, first: int) -> None:

@@ -30,6 +30,8 @@ _UNCHANGING = frozenset(
     }
 )  # fmt: skip
 
+_IMMUTABLE = (*_UNCHANGING, enum.Enum, tuple, frozenset)
+
 _UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError)
 
 
@@ -68,6 +70,11 @@ def snapshot(value: Any) -> Snapshot:
 def cannot_change(value: object) -> bool:
     """Return whether *value* is known to stay what it is."""
     return type(value) in _UNCHANGING or isinstance(value, enum.Enum)
+
+
+def is_immutable(value: object) -> bool:
+    """Return whether the object is known to stay what it is, whatever becomes of what is inside."""
+    return isinstance(value, _IMMUTABLE)
 
 
 def pickled(value: object) -> bytes:
