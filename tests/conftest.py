@@ -121,7 +121,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def warm() -> None:
+def first_use_is_over() -> None:
     """The library's one pipe and one registry of a process come with its first use."""
     thread = snakefish.Thread(int)
     thread.start()
@@ -132,7 +132,7 @@ def warm() -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(warm: None) -> Iterator[None]:
+def nothing_left(first_use_is_over: None) -> Iterator[None]:
     """Descriptors, children and shared memory are the same before and after the test."""
     before = _holdings()
     yield
