@@ -153,7 +153,7 @@ class MergeConflict(SnakefishError, RuntimeError):  # noqa: N818 - the word for 
         return f"{self.task}: {'; '.join(told)}"
 
 
-class LostWriteWarning(UserWarning):
+class LostWriteWarning(SnakefishError, UserWarning):  # noqa: N818 - a warning
     """A child changed variables that were not shared, or did not join its own children.
 
     What it, or they, did is lost. Given once a call, with the `share=` that would

@@ -78,6 +78,14 @@ class TestClasses:
         raised = [kind for kind in exception_classes() if "Traceback" not in kind.__name__]
         assert [kind for kind in raised if not issubclass(kind, standard)] == []
 
+    def test_each_class_that_is_offered_derives_from_the_base(self) -> None:
+        """The warnings among them, which a filter may turn into errors, as well."""
+        offered = (getattr(snakefish, name) for name in snakefish.__all__)
+        exceptions = [
+            kind for kind in offered if isinstance(kind, type) and issubclass(kind, BaseException)
+        ]
+        assert [kind for kind in exceptions if not issubclass(kind, SnakefishError)] == []
+
     def test_the_base_is_offered(self) -> None:
         """SnakefishError is a public name."""
         assert "SnakefishError" in snakefish.__all__
