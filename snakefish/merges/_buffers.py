@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from snakefish.merges._arrays import is_numpy
 from snakefish.merges._images import Copy, Image, image_of, read
 from snakefish.merges._merge import Clash, Merge, Undo
 
@@ -184,14 +185,8 @@ class Disjoint(Merge):
             raise ValueError(f"{who} a buffer of {now}; it had {token.layout}")
 
 
-def _is_numpy(value: object) -> bool:
-    """Return whether it is an array of numpy, which in that case somebody has imported."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.ndarray)
-
-
 def _layout(value: Any) -> _Layout:
-    if _is_numpy(value):
+    if is_numpy(value):
         return _Layout(value.dtype, value.shape, value.itemsize, value.flags.fnc)
     with memoryview(value) as view:
         return _Layout(view.format, view.shape or (), view.itemsize, False)
@@ -203,7 +198,7 @@ def _bytes_of(value: Any) -> memoryview:
     Raises:
         TypeError: It has none of a kind that could be compared.
     """
-    if _is_numpy(value):
+    if is_numpy(value):
         value = _bytes_of_numpy(value)
     try:
         view = memoryview(value)
@@ -227,7 +222,7 @@ def _readable(value: Any) -> memoryview:
     Not cast where that can be avoided, even by taking what was cast: PyPy reads slices
     of a cast view byte by byte.
     """
-    view = memoryview(_bytes_of_numpy(value) if _is_numpy(value) else value)
+    view = memoryview(_bytes_of_numpy(value) if is_numpy(value) else value)
     with contextlib.suppress(TypeError):  # it is gone
         whole = memoryview(view.obj)
         is_plain = whole.ndim == 1 and whole.c_contiguous and view.itemsize % whole.itemsize == 0
