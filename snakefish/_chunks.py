@@ -153,7 +153,6 @@ def _name(chunk: range) -> str:
 
 
 def _values(task: Task, items: Sequence[Any]) -> list[Any]:
-    values = list(task.apply(items))
-    if len(values) < len(items):  # the builtin map takes that for its own end
-        raise StopIteration
+    values: list[Any] = []
+    task.do(items, values)
     return values

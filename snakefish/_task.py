@@ -20,6 +20,18 @@ class Task(NamedTuple):
     deadline: int
     report: Callable[[int], object]
 
+    def do(self, items: Sequence[Any], values: list[Any]) -> None:
+        """Append what the function makes of *items* to *values*, up to the first failure.
+
+        Raises:
+            Whatever the function raises, StopIteration too, which the builtin map takes
+            for its own end.
+        """
+        wanted = len(values) + len(items)
+        values.extend(self.apply(items))
+        if len(values) < wanted:
+            raise StopIteration
+
 
 def presentable(error: BaseException) -> BaseException:
     """Return what to raise for an *error* of the function.

@@ -203,9 +203,7 @@ class _Crew:
         values: list[Any] = []
         failure: BaseException | None = None
         try:
-            values.extend(self._task.apply(self._task.items[taken.start : taken.stop]))
-            if len(values) < len(taken):  # the builtin map takes that for its own end
-                raise StopIteration
+            self._task.do(self._task.items[taken.start : taken.stop], values)
         except BaseException as error:  # the contract: it surfaces from map
             failure = error
         sent, refusal = self._send_values(taken.start, values)

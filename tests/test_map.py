@@ -499,7 +499,8 @@ class TestExceptions:
     """An exception from f surfaces as itself."""
 
     @pytest.mark.parametrize(
-        "error", [ValueError("v", 1), Complaint("c", 2), BeyondException("b"), KeyboardInterrupt()],
+        "error", [ValueError("v", 1), Complaint("c", 2), BeyondException("b"), KeyboardInterrupt(),
+                  StopIteration()],
         ids=repr,
     )  # fmt: skip
     def test_surfaces_as_itself(self, way: Any, error: BaseException) -> None:
