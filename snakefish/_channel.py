@@ -144,7 +144,7 @@ channel of 64 bytes
             The same as `send_pyobj`, otherwise.
         """
         messages = [encode(obj) for obj in objects]
-        deadline = NOW if not block else FOREVER if timeout is None else deadline_after(timeout)
+        deadline = deadline_after(timeout) if block else NOW
         try:
             self._queue.send_many(messages, deadline)
         except ChannelFullError as error:
@@ -197,7 +197,7 @@ channel of 64 bytes
         """
         if operator.index(limit) <= 0:
             raise ValueError(f"the limit must be positive, not {limit}")
-        deadline = NOW if not block else FOREVER if timeout is None else deadline_after(timeout)
+        deadline = deadline_after(timeout) if block else NOW
         try:
             objects = self._queue.receive_objects(deadline, DECODERS, limit)
         except ChannelAbandonedError:
@@ -225,7 +225,7 @@ channel of 64 bytes
     def _receive(
         self, block: bool, timeout: float | None, decoders: Sequence[Callable[[Any], Any]]
     ) -> Any:
-        deadline = NOW if not block else FOREVER if timeout is None else deadline_after(timeout)
+        deadline = deadline_after(timeout) if block else NOW
         try:
             obj = self._queue.receive_object(deadline, decoders)
         except ChannelAbandonedError:
