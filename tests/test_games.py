@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.b11_programs import GAMES
 from benchmarks.games import (
     binary_trees,
     fannkuch_redux,
@@ -19,18 +20,8 @@ from benchmarks.games import (
     spectral_norm,
 )
 
-NAMES = (
-    "binary_trees",
-    "fannkuch_redux",
-    "fasta",
-    "k_nucleotide",
-    "mandelbrot",
-    "regex_redux",
-    "spectral_norm",
-)
 
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", GAMES)
 @pytest.mark.parametrize("how", ["ours", "with_pool"])
 def test_parallel_program_gives_what_the_sequential_one_gives(name: str, how: str) -> None:
     """Whoever does the work, the result is the same."""

@@ -451,6 +451,13 @@ class Grumpy(Merge):
         return current
 
 
+class GrumpyAboutTwo(Grumpy):
+    """Raises only where the element 2 is added."""
+
+    def apply(self, current: Any, delta: Any, undo: Undo) -> Any:
+        return super().apply(current, delta, undo) if 2 in delta else current + delta
+
+
 class TestAllOrNothing:
     """Rule 6: a task is committed whole or not at all."""
 
@@ -528,15 +535,11 @@ class TestAllOrNothing:
         global trouble
         trouble = []
 
-        class OnThird(Grumpy):
-            def apply(self, current: Any, delta: Any, undo: Undo) -> Any:
-                return super().apply(current, delta, undo) if 2 in delta else current + delta
-
         def write(item: int) -> None:
             note(item)
             trouble.append(item)
 
-        share = {**ALL, "trouble": OnThird(KeyboardInterrupt())}
+        share = {**ALL, "trouble": GrumpyAboutTwo(KeyboardInterrupt())}
         with pytest.raises(KeyboardInterrupt):
             snakefish.map(write, range(4), 2, 1, share=share)
         assert (number, items, trouble) == (1, [0, 1], [0, 1])
@@ -546,15 +549,11 @@ class TestAllOrNothing:
         global trouble
         trouble = []
 
-        class OnThird(Grumpy):
-            def apply(self, current: Any, delta: Any, undo: Undo) -> Any:
-                return super().apply(current, delta, undo) if 2 in delta else current + delta
-
         def write(item: int) -> None:
             note(item)
             trouble.append(item)
 
-        share = {**ALL, "trouble": OnThird(KeyboardInterrupt())}
+        share = {**ALL, "trouble": GrumpyAboutTwo(KeyboardInterrupt())}
         with pytest.raises(KeyboardInterrupt):
             snakefish.map(write, range(4), 2, 1, share=share, on_error="rollback")
         assert (number, items, trouble) == (0, [], [])
