@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Notices what a child changed and nobody will see.
 
-A child compares the variables that its function can reach by name, globals and closure,
-with what they were at its start: which objects they are, and how long the containers
-are. That finds every assignment, by whatever means, and every growth; it does
-not find an element that was replaced, an attribute that was set, a variable of another
-module, or a name that stood for a module, a function or a class. What it finds is for a
+A child compares the variables that its function can reach by name, those of its module and
+of its closure, with what they were at its start: which objects they are, and how long
+those are that are a list, dict, set, bytearray or deque. That finds every assignment, by whatever
+means, every new name and every growth. It does not find
+
+    what leaves the length as it was: an element that was replaced, or exchanged
+    what is within an element, an attribute, or another container, such as an array
+    variables of other modules
+    a name that stood for a module, a function or a class, or stands for one now: an import,
+    or a function made at first use, is no result
+    a name that begins with two underscores, or that was deleted
+
+and where extract and merge bring back what they like, it does not look. What it finds is for a
 warning only: nothing is merged that was not declared.
 
 What is shared is not lost, whatever other names it has. Modules that were installed, those

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import types
 import warnings
+from array import array
 from collections import Counter, defaultdict, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
@@ -333,10 +334,16 @@ class TestSilence:
         assert "'factory': merges.once" in text
 
     def test_what_is_not_found(self) -> None:
-        """An element replaced, an attribute set: neither identity nor length tells."""
+        """What is in the same containers, of the same length, and other containers."""
+        nested, cells = [[0]], array("l")
 
         def change() -> None:
             big[0] = 5
+            big.append(big.pop(0))
+            nested[0].append(1)
+            cells.append(1)
+            change.calls = 1  # type: ignore[attr-defined]
+            types.lost = 1  # type: ignore[attr-defined]
 
         assert told(lambda: joined(change)) == []
 
