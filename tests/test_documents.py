@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from scenario import run_program
 
+import snakefish
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md"))
 SHELL = ("make ", "pip ", "python ", "git ", "$ ", "apt-get ", ".ci/")
@@ -39,6 +41,13 @@ def test_first_example_leaves_what_its_loop_leaves() -> None:
     loop, calls = re.subn(call, r"for n in \1: examine(n)", example)
     assert calls == 1
     assert run_program(example, preamble="") == run_program(loop, preamble="")
+
+
+def test_readme_has_every_public_name() -> None:
+    """Whatever the package offers is named there, as code."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    named = set(re.findall(r"\w+", " ".join(re.findall(r"`[^`\n]+`", text))))
+    assert sorted(set(snakefish.__all__) - {"__version__"} - named) == []
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
