@@ -41,7 +41,9 @@ A task that reads a shared value and decides by it what to write is outside of w
 replay promises: `ensure` makes that a conflict. Floats that are added to a large base,
 one by one, lose what the loop loses too; `total` does not. Immutable values are assigned in
 the variable that was named, so a copy under another name, as `from module import total`
-makes it, keeps what it had. A key of another type, such as a tuple among strings, makes
+makes it, keeps what it had. `append` and `insert` do not see what happens within an element
+or a value, and `insert`, the default for a dict, takes equal counts of two tasks for one: say
+`count`. A key of another type, such as a tuple among strings, makes
 PyPy rebuild a large dict. NumPy's global random state is the same in all tasks.
 
 >>> from snakefish import merges
