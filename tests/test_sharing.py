@@ -532,20 +532,16 @@ class TestAllOrNothing:
 
     def test_ctrl_c_in_the_middle_of_map_keeps_whole_tasks(self) -> None:
         """The tasks before it are in, the one that was interrupted is not."""
-        global trouble
-        trouble = []
-
-        def write(item: int) -> None:
-            note(item)
-            trouble.append(item)
-
-        share = {**ALL, "trouble": GrumpyAboutTwo(KeyboardInterrupt())}
-        with pytest.raises(KeyboardInterrupt):
-            snakefish.map(write, range(4), 2, 1, share=share)
+        self._interrupt_map("sequential")
         assert (number, items, trouble) == (1, [0, 1], [0, 1])
 
     def test_rollback_takes_back_what_ctrl_c_left(self) -> None:
         """With rollback an interrupted map leaves nothing."""
+        self._interrupt_map("rollback")
+        assert (number, items, trouble) == (0, [], [])
+
+    def _interrupt_map(self, on_error: str) -> None:
+        """Map over four items; a Ctrl-C comes while the third is committed."""
         global trouble
         trouble = []
 
@@ -555,8 +551,7 @@ class TestAllOrNothing:
 
         share = {**ALL, "trouble": GrumpyAboutTwo(KeyboardInterrupt())}
         with pytest.raises(KeyboardInterrupt):
-            snakefish.map(write, range(4), 2, 1, share=share, on_error="rollback")
-        assert (number, items, trouble) == (0, [], [])
+            snakefish.map(write, range(4), 2, 1, share=share, on_error=on_error)
 
     def test_a_second_ctrl_c_does_not_stop_the_undo(self) -> None:
         """Interrupted while it takes back, it goes on, and is raised at the end."""
