@@ -28,6 +28,9 @@ def default_for(value: object) -> Merge:
     >>> from collections import defaultdict
     >>> default_for(3), default_for(True), default_for(defaultdict(list))
     (merges.add, merges.once, merges.mapping(merges.append))
+
+    Raises:
+        Whatever the factory of a defaultdict raises.
     """
     if type(value) in _BY_EXACT_TYPE:
         return _BY_EXACT_TYPE[type(value)]()
@@ -51,6 +54,9 @@ def proposal_for(value: object) -> Merge:
 
     >>> proposal_for({"a": 1}), proposal_for({"a": "b"})
     (merges.insert(clash='error'), merges.insert)
+
+    Raises:
+        The same as `default_for`.
     """
     merge = default_for(value)
     if isinstance(merge, Insert) and isinstance(value, dict):
