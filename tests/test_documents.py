@@ -50,6 +50,13 @@ def test_readme_has_every_public_name() -> None:
     assert sorted(set(snakefish.__all__) - {"__version__"} - named) == []
 
 
+def test_map_of_the_architecture_has_every_module() -> None:
+    """What a file of the package is about can be looked up."""
+    told = set(re.findall(r"\w+\.py", (ROOT / "ARCHITECTURE.md").read_text("utf-8")))
+    modules = {path.name for path in (ROOT / "snakefish").glob("*.py")}
+    assert sorted(modules - told) == ["__init__.py"]
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name: str) -> None:
     """Every relative link of a document is a file of the project."""

@@ -4,41 +4,23 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "snakefish"
-LAYERS = [
-    {"__init__"},
-    {"_map"},
-    {"_thread", "_generator", "_workers", "_chunks"},
-    {"_job"},
-    {"_returns"},
-    {"_child", "_merging", "_channel", "_sharing", "_lost_writes"},
-    {"_epoch"},
-    {"_process", "_queue", "_outcome", "_place"},
-    {
-        "_codec",
-        "_clock",
-        "_array",
-        "_counter",
-        "_cores",
-        "_credit",
-        "_call",
-        "_task",
-        "_progress",
-        "_resource",
-    },
-    {"_fork_safety", "_oom", "_stacks"},
-    {"_warning"},
-    {"_cgroup", "_errors", "_undo"},
-    {"testing"},
-    {"merges"},
-    {"_native"},
-    {"_sf"},
-]
-"""From the top down."""
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "snakefish"
+
+
+def layers_drawn() -> list[set[str]]:
+    """The modules of each layer in the drawing of ARCHITECTURE.md, from the top down."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    drawing, _, _ = text.partition("\n    Python  ")[2].partition("\n\n")
+    return [set(re.findall(r"\w+", layer)) for layer in drawing.split("->")]
+
+
+LAYERS = layers_drawn()
 
 
 def imports_of(name: str) -> set[str]:
