@@ -648,18 +648,22 @@ class TestMany:
         assert all(numbers == sorted(numbers) for numbers in received)
         assert sorted(itertools.chain.from_iterable(received)) == list(range(20000))
 
-    def test_without_room_says_how_many_were_sent(self, small: Channel) -> None:
+    @pytest.mark.parametrize(
+        ("how", "error"), [({}, OverflowError), ({"block": True, "timeout": 0.02}, TimeoutError)]
+    )
+    def test_without_room_says_how_many_were_sent(
+        self, small: Channel, how: dict[str, Any], error: type[Exception]
+    ) -> None:
         """They can be received, the others can be sent later."""
         objects = list(range(1000))
-        for how in ({}, {"block": True, "timeout": 0.02}):
-            with pytest.raises((OverflowError, TimeoutError)) as caught:
-                small.send_many(objects, **how)
-            sent = caught.value.sent  # type: ignore[union-attr]
-            assert 0 < sent < 1000
-            received: list[int] = []
-            while small.used:
-                received += small.receive_many()
-            assert received == objects[:sent]
+        with pytest.raises(error) as caught:
+            small.send_many(objects, **how)
+        sent = caught.value.sent  # type: ignore[attr-defined]
+        assert 0 < sent < 1000
+        received: list[int] = []
+        while small.used:
+            received += small.receive_many()
+        assert received == objects[:sent]
 
     def test_one_that_cannot_be_pickled_keeps_all_back(self, channel: Channel) -> None:
         """Nothing is sent."""
