@@ -21,6 +21,7 @@ import errno
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any, Callable
 
@@ -68,7 +69,7 @@ _ABOUT_THE_CALL = (KeyboardInterrupt, UnwantedMessageError)
 class _Buffer:
     """Memory to receive into, how many messages were taken out of it, and what it was lent last."""
 
-    __slots__ = ("lent_at", "message", "taken", "view")
+    __slots__ = ("__weakref__", "lent_at", "message", "taken", "view")
 
     def __init__(self) -> None:
         made = ffi.new("struct sf_message **")
@@ -80,8 +81,11 @@ class _Buffer:
         self.view = ffi.buffer(lib.sf_message_data(self.message), _INLINE)
         self.taken = 0
         self.lent_at = 0
+        _buffers.append(weakref.ref(self, _buffers.remove))
 
 
+# All of them. Not a WeakSet, which other threads must leave alone while it is walked.
+_buffers: list[weakref.ref[_Buffer]] = []
 _shelf: list[_Buffer] = []
 
 
@@ -106,8 +110,9 @@ class MessageQueue:
         weight = _WEIGHT_OF_A_USERS if threads else _WEIGHT_OF_OUR_OWN
         self._handle = ffi.gc(made[0], lib.sf_channel_destroy, size=weight)
         self._kept: list[tuple[int, Any, Any, int]] = []
-        # Objects that C may be writing to, by their address, even between two calls.
-        self._lent: dict[int, bytes] = {}
+        # Objects that C may be writing to, even between two calls, or that hold a message
+        # which nobody has taken yet; by their address, and the buffer that was lent them.
+        self._lent: dict[int, tuple[bytes, _Buffer]] = {}
         self._threads = threads
         self._counts_self = False
 
@@ -321,10 +326,11 @@ class MessageQueue:
             if code > 0:
                 messages = self._cut(loan, code)
                 loan.taken += code
-            _give_back(loan, lib.sf_message_result(loan.message) if code > 0 else code)
+            self._give_back(loan, lib.sf_message_result(loan.message) if code > 0 else code)
         except BaseException:
             count = lib.sf_message_count(loan.message) - loan.taken
             self._put_back_all(messages or (self._cut(loan, count) if count else []))
+            self._let_go(loan)
             raise
         if not messages and code != _EAGAIN:
             raise failure("receive", code)
@@ -364,7 +370,7 @@ class MessageQueue:
             if code >= 0:
                 received = self._copied(loan, code)
                 loan.taken += 1
-            _give_back(loan, code)
+            self._give_back(loan, code)
         except BaseException:
             self._keep(received, loan)
             raise
@@ -385,19 +391,28 @@ class MessageQueue:
             code = call(self._handle, *arguments)
 
     def _lend(self, loan: _Buffer) -> None:
-        """Make the object that the large message at hand is to become, if that is bytes.
-
-        That C asks means that it writes to nothing that this buffer was lent before.
-        """
+        """Make the object that the large message at hand is to become, if that is bytes."""
         code = lib.sf_message_result(loan.message)
-        self._lent.pop(loan.lent_at, None)
+        self._take_back(loan)
         memory, size = ffi.NULL, code >> 8
         if code & ENCODING == BYTES:
             made = bytes(size)
             memory = ffi.from_buffer(made)
             loan.lent_at = _address(memory)
-            self._lent[loan.lent_at] = made
+            self._lent[loan.lent_at] = made, loan
         lib.sf_message_lend(loan.message, memory, size)
+
+    def _take_back(self, loan: _Buffer) -> None:
+        """Let go of what a buffer was lent before, which C asks for anew.
+
+        Then C writes to it no more. But another thread may have ended what was begun there, and
+        not looked at its message yet; and the same address may be another buffer's by now.
+        """
+        lent = self._lent.get(loan.lent_at)
+        if lent is None or lent[1] is not loan:
+            return
+        if not _holds_a_message(loan.lent_at):
+            self._lent.pop(loan.lent_at, None)
 
     def _copied(self, loan: _Buffer, code: int) -> tuple[int, Received]:
         """Return the message that a receive answering *code* left in a buffer.
@@ -406,15 +421,34 @@ class MessageQueue:
         """
         message, tag, size = loan.message, code & 255, code >> 8
         data = lib.sf_message_data(message)
-        lent = self._lent.pop(_address(data), None) if self._lent else None
+        lent = self._lent.get(_address(data)) if self._lent else None
         if lent is not None:
-            return tag, lent
+            return tag, lent[0]
         if _is_in_place(code):
             # The "destructor" only holds on to the message while its bytes are in use. The size
             # tells PyPy's garbage collector what there is to gain.
             held = ffi.gc(data, lambda _: message, size=size)
             return tag, memoryview(ffi.buffer(held, size))
         return tag, ffi.buffer(data, size)[:]
+
+    def _give_back(self, loan: _Buffer, code: int) -> None:
+        """End the loan of a buffer, unless its message is used in place.
+
+        Its next message may be another queue's: what was lent to no avail is lent no more.
+        """
+        self._let_go(loan)
+        if _is_in_place(code):
+            return
+        if code >= 0:
+            lib.sf_message_clear(loan.message)
+        if loan.lent_at:
+            lib.sf_message_lend(loan.message, ffi.NULL, 0)
+        _shelf.append(loan)
+
+    def _let_go(self, loan: _Buffer) -> None:
+        """Forget the object that is the message in a buffer: whoever has taken it has it."""
+        if self._lent:
+            self._lent.pop(_address(lib.sf_message_data(loan.message)), None)
 
     def put_back(self, tag: int, data: Received) -> None:
         """Let the next `receive` of this process return this message again."""
@@ -448,7 +482,7 @@ class MessageQueue:
             if received is None:
                 received = self._copied(loan, code)
                 loan.taken += 1
-                _give_back(loan, code)
+                self._give_back(loan, code)
         except BaseException:
             self._kept.insert(0, (pid, received, loan, code))
             raise
@@ -530,13 +564,13 @@ def _address(pointer: Any) -> int:
     return int(ffi.cast("uintptr_t", pointer))
 
 
-def _give_back(loan: _Buffer, code: int) -> None:
-    """End the loan of a buffer, unless its message is used in place."""
-    if _is_in_place(code):
-        return
-    if code >= 0:
-        lib.sf_message_clear(loan.message)
-    _shelf.append(loan)
+def _holds_a_message(address: int) -> bool:
+    """Return whether what was received last into any buffer lies there."""
+    buffers = [buffer() for buffer in _buffers[:]]
+    return any(
+        buffer is not None and _address(lib.sf_message_data(buffer.message)) == address
+        for buffer in buffers
+    )
 
 
 def _is_in_place(code: int) -> bool:
