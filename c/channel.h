@@ -241,7 +241,8 @@ bool channel_is_over(struct waiting *waiting);
  * sf_channel_receive and sf_channel_send return. */
 int channel_wait(struct waiting *waiting, int64_t deadline_ns);
 
-void channel_wake_receivers(struct sf_channel *channel);
+/* `several` messages were sent at one stroke. */
+void channel_wake_receivers(struct sf_channel *channel, bool several);
 void channel_wake_senders(struct sf_channel *channel);
 void channel_wake_everybody(struct sf_channel *channel);
 

@@ -268,7 +268,7 @@ static int send_load(struct sf_channel *channel, const struct load *load, int64_
     for (;;) {
         rc = attempt_send(channel, load, deadline_ns);
         if (rc >= 0)
-            channel_wake_receivers(channel);
+            channel_wake_receivers(channel, load->count > 1);
         if (rc == -EAGAIN) {
             rc = wait_for_space(channel, load, deadline_ns);
             if (rc < 0)

@@ -11,14 +11,14 @@
 /* Both look for waiters first: the other side's words are in its processor's
  * cache, and a message costs twice as much when they are fetched each time. */
 
-void channel_wake_receivers(struct sf_channel *channel)
+void channel_wake_receivers(struct sf_channel *channel, bool several)
 {
     if (!park_is_awaited(&channel->region->data))
         return;
     /* While a message is half received only one process can go on, and a
      * single wake-up might go to another. */
     park_wake(&channel->region->data,
-              channel_stream_owner(&channel->region->receiving.stream) != 0);
+              several || channel_stream_owner(&channel->region->receiving.stream) != 0);
 }
 
 /* Senders are woken once a quarter is free, all of them, since they wait for

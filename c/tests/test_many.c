@@ -235,6 +235,63 @@ static void two_senders_and_a_receiver_keep_each_order(void)
     sf_channel_destroy(channel);
 }
 
+struct sleeper {
+    struct sf_channel *channel;
+    _Atomic pid_t thread;
+    int64_t received_ns;
+};
+
+static void *receive_one(void *subject)
+{
+    struct sleeper *sleeper = subject;
+    struct sf_message *message = make_message();
+
+    atomic_store(&sleeper->thread, (pid_t)syscall(SYS_gettid));
+    CHECK(receive_until(sleeper->channel, message, in_ms(20000)) >= 0);
+    sleeper->received_ns = sf_clock_now_ns();
+    sf_message_destroy(message);
+    return NULL;
+}
+
+/* How long the last of several that sleep waits for its message. */
+static int64_t longest_wait(struct sf_channel *channel)
+{
+    struct sleeper sleepers[3] = {{.channel = NULL}};
+    static struct batch batch;
+    int64_t began_ns, longest_ns = 0;
+    pthread_t threads[3];
+
+    batch = (struct batch){.count = 0};
+    for (uint32_t i = 0; i < 3; i++) {
+        add(&batch, 1, i, 100);
+        sleepers[i].channel = channel;
+        pthread_create(&threads[i], NULL, receive_one, &sleepers[i]);
+        WAIT_UNTIL(sleepers[i].thread != 0 && state_of(sleepers[i].thread) == 'S');
+    }
+    began_ns = sf_clock_now_ns();
+    CHECK_EQUAL(send_batch(channel, &batch, SF_NOW), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        pthread_join(threads[i], NULL);
+        if (sleepers[i].received_ns - began_ns > longest_ns)
+            longest_ns = sleepers[i].received_ns - began_ns;
+    }
+    return longest_ns;
+}
+
+/* Nobody sleeps for longer than a slice anyway, and few will be late in it. */
+static void several_messages_wake_as_many_receivers(void)
+{
+    struct sf_channel *channel = make_channel(MIB);
+    int64_t shortest_ns = INT64_MAX, wait_ns;
+
+    for (int round = 0; round < 5; round++) {
+        wait_ns = longest_wait(channel);
+        shortest_ns = wait_ns < shortest_ns ? wait_ns : shortest_ns;
+    }
+    CHECK(shortest_ns < 40 * MS);
+    sf_channel_destroy(channel);
+}
+
 int main(void)
 {
     check_begin(100);
@@ -246,5 +303,6 @@ int main(void)
     RUN(none_is_sent_when_there_is_no_room_for_all);
     RUN(what_can_never_be_sent_together_is_refused);
     RUN(two_senders_and_a_receiver_keep_each_order);
+    RUN(several_messages_wake_as_many_receivers);
     return check_end();
 }
