@@ -246,10 +246,8 @@ bool park_is_awaited(struct park_word *word)
     return any != 0;
 }
 
-void park_wake(struct park_word *word, bool everyone)
+static void wake(struct park_word *word, bool everyone)
 {
-    if (!park_is_awaited(word))
-        return;
     SF_KILL_POINT();
     /* Relaxed: a statistic; visible with the sequence below. */
     atomic_store_explicit(&word->signalled_ns, sf_clock_now_ns(), memory_order_relaxed);
@@ -257,6 +255,12 @@ void park_wake(struct park_word *word, bool everyone)
     atomic_fetch_add_explicit(&word->sequence, 1, memory_order_release);
     SF_KILL_POINT();
     syscall(SYS_futex, &word->sequence, FUTEX_WAKE, everyone ? INT_MAX : 1, NULL, NULL, 0);
+}
+
+void park_wake(struct park_word *word, bool everyone)
+{
+    if (park_is_awaited(word))
+        wake(word, everyone);
 }
 
 void park_wake_watched(_Atomic uint32_t *word)
@@ -268,9 +272,11 @@ void park_forget(struct park_word *word, uint32_t slot)
 {
     uint32_t bit = bit_of(slot);
 
-    /* Relaxed: a bit too many costs a system call, and nobody sleeps on a bit
-     * of the dead. */
-    if (bit != PARK_BIT_COUNT - 1)
-        atomic_fetch_and_explicit(&word->waiting[bit / 64], ~(UINT64_C(1) << (bit % 64)),
-                                  memory_order_relaxed);
+    if (bit == PARK_BIT_COUNT - 1)
+        return;
+    /* Sequentially consistent: whoever has the slot by now either sets its bit
+     * again afterwards or finds the sequence moved on. */
+    atomic_fetch_and_explicit(&word->waiting[bit / 64], ~(UINT64_C(1) << (bit % 64)),
+                              memory_order_seq_cst);
+    wake(word, true);
 }

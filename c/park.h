@@ -65,7 +65,8 @@ void park_wake(struct park_word *word, bool everyone);
  * begins it, with *slice_end_ns 0. */
 bool park_slice_is_over(int64_t *slice_end_ns);
 
-/* A process died: nobody is to be woken on its behalf. */
+/* A process died: nobody is to be woken on its behalf. Everyone is now, with or
+ * without a bit: another process may have the slot by now, and sleep. */
 void park_forget(struct park_word *word, uint32_t slot);
 
 /* Let other sleepers on a watched word see for themselves. */

@@ -140,6 +140,29 @@ static void the_bit_of_the_dead_is_forgotten(void)
     free_bed(bed);
 }
 
+static void *sleep_in_the_slot_of_the_dead(void *subject)
+{
+    struct bed *bed = subject;
+    uint32_t sequence = park_prepare(&bed->word, &bed->place, SLOT);
+
+    CHECK_EQUAL(sleep_in(bed, sequence, in_ms(20000)), 0);
+    park_leave(&bed->word, &bed->place, SLOT);
+    return NULL;
+}
+
+/* It would not be woken without its bit. */
+static void whoever_has_the_slot_of_the_dead_looks_again(void)
+{
+    struct bed *bed = make_bed();
+    pthread_t thread;
+
+    pthread_create(&thread, NULL, sleep_in_the_slot_of_the_dead, bed);
+    WAIT_UNTIL(anybody_waits(bed));
+    park_forget(&bed->word, SLOT);
+    pthread_join(thread, NULL);
+    free_bed(bed);
+}
+
 static void slots_beyond_the_last_bit_share_it_for_ever(void)
 {
     struct bed *bed = make_bed();
@@ -360,6 +383,7 @@ int main(void)
     RUN(a_signal_ends_a_sleep);
     RUN(a_watched_word_wakes_as_well);
     RUN(the_bit_of_the_dead_is_forgotten);
+    RUN(whoever_has_the_slot_of_the_dead_looks_again);
     RUN(slots_beyond_the_last_bit_share_it_for_ever);
     RUN(nobody_spins_who_has_not_learnt_to);
     RUN(a_spin_ends_with_what_it_looks_for_or_with_its_budget);
