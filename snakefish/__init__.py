@@ -15,6 +15,7 @@ from snakefish._clock import get_timestamp, get_timestamp_serialized, timestamp_
 TYPE_CHECKING = False  # as in typing, which would cost more than all else that is done here
 if TYPE_CHECKING:
     from snakefish import merges
+    from snakefish import testing as testing
     from snakefish._array import array
     from snakefish._channel import Channel
     from snakefish._errors import (
@@ -95,16 +96,16 @@ _ELSEWHERE = {
 if not TYPE_CHECKING:  # a type checker would take it that any name is there
 
     def __getattr__(name):
-        if name not in __all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
-        if name == "merges":
-            return import_module("snakefish.merges")
+        if name in ("merges", "testing"):
+            return import_module(f"snakefish.{name}")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = import_module(f"snakefish.{_ELSEWHERE.get(name, '_errors')}")
         value = globals()[name] = getattr(module, name)
         return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "testing"})

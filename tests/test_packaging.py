@@ -63,6 +63,17 @@ class TestNames:
         """Those as well that were not asked for yet."""
         assert set(dir(snakefish)) >= set(snakefish.__all__)
 
+    def test_modules_for_users_need_no_import_of_their_own(self) -> None:
+        """`snakefish.merges` and `snakefish.testing` are there when they are asked for."""
+        assert output_of(
+            """
+            import snakefish
+            snakefish.testing.check(snakefish.merges.add, [0], [lambda n: n + 1])
+            print({"merges", "testing"} <= set(dir(snakefish)))
+            """,
+            preamble="",
+        ) == ["True"]
+
     def test_a_name_that_does_not_exist(self) -> None:
         """Is an AttributeError, as with any module."""
         with pytest.raises(AttributeError, match="'snakefish' has no attribute 'thread'"):
