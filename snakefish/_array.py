@@ -53,7 +53,8 @@ def array(shape: int | Iterable[int], dtype: Any = "d") -> Any:
     What was written before a call is moved aside when the call begins, once; while other
     Python threads run, or processes from before that still have the array, it is copied
     for each call instead. A thread of a C library must not write to the array, of its
-    own accord, while a call begins.
+    own accord, while a call begins. PyPy 7.3 never frees a memoryview that numpy has looked
+    into, nor the memory then.
 
     Where the kernel does not tell (see proc_pid_pagemap(5) and pagemap.rst in its
     documentation), or no descriptor is left, the array is memory like any other: copied
