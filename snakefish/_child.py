@@ -265,8 +265,24 @@ def _settle_up() -> None:
         util._exit_function()
     state: Any = threading
     if len(state._active) > 1 or state._limbo or state._threading_atexits:
-        state._shutdown()  # waits for threads that are not daemons
+        _finish_threads()
     flush_streams()
+
+
+def _finish_threads() -> None:
+    """Do what the interpreter does about threads at its own end.
+
+    `threading._shutdown` releases the main thread's lock and then asserts that it is free. If a
+    thread was waiting for the main thread, it may have that lock by then: on PyPy, whose
+    `locked` tries it, that is one time in a hundred.
+    """
+    with contextlib.suppress(AssertionError):
+        threading._shutdown()  # type: ignore[attr-defined]
+        return
+    here = threading.current_thread()
+    while others := [t for t in threading.enumerate() if t is not here and not t.daemon]:
+        for thread in others:
+            thread.join()
 
 
 def _leave(status: int) -> None:

@@ -342,9 +342,49 @@ class TestLeaving:
             return "returned"
 
         assert result_of(leave_a_thread) == "returned"
-        assert os.read(read, 100) == b"finished"
-        os.close(read)
         os.close(write)
+        with open(read, "rb") as written:
+            assert written.read() == b"finished"
+
+    @pytest.mark.skipif(sys.version_info >= (3, 13), reason="threads have no such lock any more")
+    def test_its_other_threads_finish_whatever_lock_they_hold(self) -> None:
+        """A thread that joins the main thread has its lock while the main thread ends."""
+        go, let_go = os.pipe()
+        read, write = os.pipe()
+
+        def leave_a_thread() -> None:
+            main: Any = threading.main_thread()
+            lock, taken, checked = main._tstate_lock, threading.Event(), threading.Event()
+
+            def late() -> None:
+                with lock:  # as in join, where nothing says for how long
+                    taken.set()
+                    checked.wait(SOON)
+                os.write(write, os.read(go, 100))
+
+            def trace(frame: Any, event: str, _argument: object) -> Any:
+                if frame.f_code is not threading.Thread._stop.__code__:  # type: ignore[attr-defined]
+                    return None
+                if event == "call":
+                    taken.wait(SOON)
+                elif event in ("exception", "return"):
+                    checked.set()
+                return trace
+
+            threading.Thread(target=late).start()
+            sys.settrace(trace)
+
+        with Thread(leave_a_thread) as thread:
+            thread.start()
+            with pytest.raises(TimeoutError):  # it waits for what late does
+                thread.join(timeout=0.5)
+            os.write(let_go, b"finished")
+            thread.join(timeout=SOON)
+        os.close(write)
+        with open(read, "rb") as written:
+            assert written.read() == b"finished"
+        os.close(go)
+        os.close(let_go)
 
     def test_a_daemon_thread_does_not_hold_it_up(self) -> None:
         """A daemon thread that never ends does not keep the child alive."""
