@@ -125,8 +125,8 @@ def figures(scale: Scale) -> list[Figure]:
     """As many changes as in the list of figures; at a smaller scale, fewer steps."""
     from benchmarks.figure import SECONDS, Figure
 
-    entries = scale.choose(tiny=1000, quick=1_000_000)
-    exponents = scale.choose(tiny=(0, 2), quick=(0, 3, 5), full=range(7))
+    entries = scale.choose(tiny=1000, quick=100_000, full=1_000_000)
+    exponents = scale.choose(tiny=(0, 2), quick=(0, 2, 4), full=range(7))
     return [
         Figure(
             id="B9",

@@ -43,7 +43,8 @@ class Row:
     names: Sequence[str]
     """Everybody, in the order of the table."""
     turns: Mapping[str, Sequence[float]]
-    """By name, one number a round; a turn of several samples is their median."""
+    """By name, one number a round, for the slow of the first ones only; of several samples, their
+    median."""
     percentiles: Mapping[str, Sequence[float]]
     """By name, the 0th to the 100th of all samples, where a turn has several."""
     failures: Mapping[str, str]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from benchmarks.figure import LIMIT, OURS
 from benchmarks.measured import Row
 from benchmarks.runner_process import RunnerError, RunnerProcess, end_orphans
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 IMPATIENCE = 10
 """So many times the seconds of the scale, and even the fewest rounds are too many."""
+
+BUDGET = 5
+"""So many times the seconds of the scale are for the turns of one peer; then the others go on."""
 
 Round = dict[str, list[float]]
 
@@ -33,7 +37,8 @@ def measure(place: Place) -> Row:
     with _processes(place, list(figure.runners), failures) as processes:
         warm = not (place.scale.warms_up and figure.warms_up)
         rounds = _rounds(processes, failures, place.scale, warm)
-    turns = {name: [one[name] for one in rounds] for name in figure.runners if name not in failures}
+    measured = [name for name in figure.runners if name not in failures]
+    turns = {name: [one[name] for one in rounds if name in one] for name in measured}
     return Row.of(figure, turns, failures)
 
 
@@ -57,15 +62,24 @@ def _rounds(
 ) -> list[Round]:
     """Return the rounds; the one that warms up is among them if no time is left for others."""
     rounds: list[Round] = []
+    spent = dict.fromkeys(processes, 0.0)
     began = time.monotonic()
     while processes:
-        rounds.append(_round(processes, failures, random.Random(len(rounds))))
+        rounds.append(_round(processes, failures, spent, random.Random(len(rounds))))
         elapsed = time.monotonic() - began
         if _is_enough(len(rounds), elapsed, scale):
             break
         if not warm:
             warm, rounds, began = True, [], time.monotonic()
+            spent = dict.fromkeys(processes, 0.0)
+        for name in _slow(spent, scale) & processes.keys():
+            processes.pop(name).end()
     return rounds
+
+
+def _slow(spent: dict[str, float], scale: Scale) -> set[str]:
+    """Return the peers whose turns, of *spent* seconds together, have been long enough."""
+    return {name for name in spent if spent[name] > BUDGET * scale.seconds} - {OURS, LIMIT}
 
 
 def _is_enough(count: int, elapsed: float, scale: Scale) -> bool:
@@ -75,15 +89,20 @@ def _is_enough(count: int, elapsed: float, scale: Scale) -> bool:
 
 
 def _round(
-    processes: dict[str, RunnerProcess], failures: dict[str, str], dice: random.Random
+    processes: dict[str, RunnerProcess],
+    failures: dict[str, str],
+    spent: dict[str, float],
+    dice: random.Random,
 ) -> Round:
     order = list(processes)
     dice.shuffle(order)
     turns: Round = {}
     for name in order:
+        began = time.monotonic()
         try:
             turns[name] = processes[name].turn()
         except RunnerError as failed:
             failures[name] = str(failed)
             processes.pop(name).end()
+        spent[name] += time.monotonic() - began
     return turns

@@ -122,6 +122,29 @@ def ran(tmp_path_factory: Any) -> tuple[Path, subprocess.CompletedProcess[str]]:
     return where, measure(where, "unruly", "--json", "result.json")
 
 
+SLOW = """
+import time
+from benchmarks.figure import LIMIT, OURS, SECONDS, Figure
+
+def figures(scale):
+    runners = {OURS: lambda: 1.0, "slow": lambda: time.sleep(1.1) or 4.0, LIMIT: lambda: 2.0}
+    return [Figure(id="slow", what="who is slow", unit=SECONDS, runners=runners)]
+"""
+
+
+def test_a_slow_peer_keeps_nobody_from_their_rounds(tmp_path: Path) -> None:
+    """A peer has turns until their time is up, and its ratio is of those rounds."""
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    figure = tmp_path / "benchmarks" / "figure.py"
+    tiny = "seconds=0, fewest=1, most=1"
+    assert tiny in figure.read_text()
+    figure.write_text(figure.read_text().replace(tiny, "seconds=0.2, fewest=3, most=3"))
+    (tmp_path / "benchmarks" / "slow.py").write_text(SLOW)
+    ended = measure(tmp_path, "slow", "--json", "result.json")
+    assert ended.returncode == 0, ended.stderr
+    assert rows(tmp_path)[0]["turns"] == {"ours": [1.0] * 3, "slow": [4.0], "limit": [2.0] * 3}
+
+
 class TestUnruly:
     """A figure whose peers misbehave."""
 
