@@ -7,6 +7,7 @@ How fast anything is, is nothing that a test could know.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -16,28 +17,11 @@ from typing import Any
 
 import pytest
 from process_table import is_gone
-from scenario import plain_environment, run_program
+from scenario import plain_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 from benchmarks.discovery import files  # noqa: E402
-
-RUN_ALL = """
-    import math
-    from benchmarks import discovery
-    from benchmarks.figure import LIMIT, OURS, TINY
-    for figure in discovery.listed({file!r}, TINY):
-        assert OURS in figure.runners, figure.id
-        for name, run in figure.runners.items():
-            try:
-                measured = run()
-            except ModuleNotFoundError as error:
-                assert name not in (OURS, LIMIT) or error.name == "numpy", name
-                continue
-            samples = measured if isinstance(measured, list) else [measured]
-            assert samples and all(map(math.isfinite, samples)), (figure.id, name, samples)
-    print("all")
-"""
 
 UNRULY = """
 import os, signal, subprocess, sys, time
@@ -90,13 +74,6 @@ def figures(scale):
 """
 
 
-@pytest.mark.parametrize("file", files())
-def test_every_runner_of_a_figure_runs(file: str) -> None:
-    """At a tiny size each runner ends with a number, and finds its own results right."""
-    ended = run_program(RUN_ALL.format(file=file), preamble="")
-    assert (ended.status, ended.output) == (0, "all\n"), ended.complaint
-
-
 def measure(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the benchmarks that are in *where*."""
     return subprocess.run(
@@ -107,6 +84,21 @@ def measure(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("file", files())
+def test_every_runner_of_a_figure_runs(file: str, tmp_path: Path) -> None:
+    """At a tiny size each runner ends with a number, and finds its own results right."""
+    ended = measure(ROOT, file, "--json", str(tmp_path / "result.json"))
+    assert ended.returncode == 0, ended.stderr
+    for row in rows(tmp_path):
+        missing = {name for name, why in row["failures"].items() if why == "not installed"}
+        assert row["failures"].keys() == missing, row
+        assert "numpy" in row["case"] or not missing & {"ours", "limit"}, row
+        for name in set(row["names"]) - missing:
+            assert all(map(math.isfinite, row["turns"][name])), row
+            assert len(row["turns"][name]) == 1, row
 
 
 @pytest.fixture(scope="module")
