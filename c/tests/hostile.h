@@ -367,17 +367,29 @@ static inline void lend(struct stage *stage)
     sf_message_lend(stage->message, stage->lent, size);
 }
 
+/* Receive, and lend memory as often as it is asked for. Once lent, it is asked
+ * for again only by another message, after one of which the rest never came. */
+static inline int64_t receive_lending(struct stage *stage, int64_t deadline_ns)
+{
+    _Atomic uint64_t *head = &stage->channel->region->receiving.ring.head;
+    int64_t result = sf_channel_receive(stage->channel, stage->message, deadline_ns);
+    uint64_t before;
+
+    while (result == -EFBIG) {
+        before = atomic_load(head);
+        lend(stage);
+        result = sf_channel_receive(stage->channel, stage->message, deadline_ns);
+        expect(result != -EFBIG || atomic_load(head) != before, "ask", result);
+    }
+    return result;
+}
+
 static inline int64_t receive_and_look(struct stage *stage, int64_t deadline_ns)
 {
-    int64_t result = sf_channel_receive(stage->channel, stage->message, deadline_ns);
+    int64_t result = receive_lending(stage, deadline_ns);
     const unsigned char *data;
     volatile unsigned char seen;
 
-    if (result == -EFBIG) {
-        lend(stage);
-        result = sf_channel_receive(stage->channel, stage->message, deadline_ns);
-        expect(result != -EFBIG, "ask", result);
-    }
     data = sf_message_data(stage->message);
     if (result >> 8 > 0)
         seen = data[0], seen = data[(result >> 8) - 1], (void)seen;

@@ -223,6 +223,31 @@ static void lent_memory_is_left_when_the_sender_dies(void)
     sf_channel_destroy(channel);
 }
 
+static void the_message_after_a_dead_sender_s_asks_again(void)
+{
+    struct sf_channel *channel = make_channel(64 * KIB);
+    struct sf_message *message = make_message();
+    unsigned char *first = malloc(MIB), *second = malloc(MIB);
+    struct sf_process *sender = start_peer(send_a_mebibyte, channel);
+
+    sf_message_ask(message, 1);
+    CHECK_EQUAL(receive_until(channel, message, SF_FOREVER), -EFBIG);
+    sf_message_lend(message, first, MIB);
+    stop_peer(sender);
+    CHECK_EQUAL(sf_channel_receive(channel, message, SF_NOW), -EAGAIN);
+    kill_peer(sender);
+    sender = start_peer(send_a_mebibyte, channel);
+    CHECK_EQUAL(receive_until(channel, message, SF_FOREVER), -EFBIG);
+    free(first);
+    sf_message_lend(message, second, MIB);
+    CHECK_EQUAL(receive_until(channel, message, SF_FOREVER), result_of(MIB, 1));
+    CHECK(sf_message_data(message) == second);
+    end_peer(sender);
+    sf_message_destroy(message);
+    sf_channel_destroy(channel);
+    free(second);
+}
+
 static void what_was_received_last_can_be_asked_for_again(void)
 {
     struct sf_channel *channel = make_channel(64 * KIB);
@@ -259,6 +284,7 @@ int main(void)
     RUN(memory_for_another_size_is_not_touched);
     RUN(what_was_begun_in_lent_memory_ends_there);
     RUN(lent_memory_is_left_when_the_sender_dies);
+    RUN(the_message_after_a_dead_sender_s_asks_again);
     RUN(a_buffer_without_memory_is_refused);
     RUN(destroying_nothing_is_allowed);
     return check_end();
