@@ -35,8 +35,9 @@ def measure(place: Place) -> Row:
     figure = place.figure()
     failures: dict[str, str] = {}
     with _processes(place, list(figure.runners), failures) as processes:
-        warm = not (place.scale.warms_up and figure.warms_up)
-        rounds = _rounds(processes, failures, place.scale, warm)
+        if place.scale.warms_up and figure.warms_up:
+            _round(processes, failures, dict.fromkeys(processes, 0.0), random.Random(0))
+        rounds = _rounds(processes, failures, place.scale)
     measured = [name for name in figure.runners if name not in failures]
     turns = {name: [one[name] for one in rounds if name in one] for name in measured}
     return Row.of(figure, turns, failures)
@@ -58,22 +59,16 @@ def _processes(
 
 
 def _rounds(
-    processes: dict[str, RunnerProcess], failures: dict[str, str], scale: Scale, warm: bool
+    processes: dict[str, RunnerProcess], failures: dict[str, str], scale: Scale
 ) -> list[Round]:
-    """Return the rounds; the one that warms up is among them if no time is left for others."""
     rounds: list[Round] = []
     spent = dict.fromkeys(processes, 0.0)
-    began = time.monotonic()
     while processes:
         rounds.append(_round(processes, failures, spent, random.Random(len(rounds))))
-        elapsed = time.monotonic() - began
-        if _is_enough(len(rounds), elapsed, scale):
-            break
-        if not warm:
-            warm, rounds, began = True, [], time.monotonic()
-            spent = dict.fromkeys(processes, 0.0)
         for name in _slow(spent, scale) & processes.keys():
             processes.pop(name).end()
+        if _is_enough(len(rounds), sum(spent[name] for name in processes), scale):
+            break
     return rounds
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,28 @@ def figures(scale):
             aims=[Aim("prints", at_most=0.5), Aim("raises", at_most=1), Aim(at_least=9)],
         )
     ]
+"""
+
+WARMING = """
+from benchmarks.figure import OURS, SECONDS, Figure
+
+turns = []
+
+def turn():
+    turns.append(1.0)
+    return float(len(turns))
+
+def figures(scale):
+    return [Figure("warming", "a first turn unlike the others", SECONDS, {OURS: turn})]
+"""
+
+MEASURE_IN_NO_TIME = """
+    import dataclasses
+    from benchmarks.discovery import Place
+    from benchmarks.figure import QUICK
+    from benchmarks.turns import measure
+    row = measure(Place("warming", 0, dataclasses.replace(QUICK, seconds=0)))
+    print(row.turns)
 """
 
 
@@ -195,6 +218,24 @@ def page_of(where: Path) -> str:
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].endswith("ZeroDivisionError: division by zero")
     return (where / "page.md").read_text()
+
+
+class TestRounds:
+    """The rounds in which everybody takes a turn."""
+
+    def test_the_one_that_warms_up_never_counts(self, tmp_path: Path) -> None:
+        """However long the first round lasts, what counts is one after it."""
+        shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+        (tmp_path / "benchmarks" / "warming.py").write_text(WARMING)
+        ended = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(MEASURE_IN_NO_TIME)],
+            cwd=tmp_path,
+            env={**plain_environment(), "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.stdout == "{'ours': [2.0]}\n", ended.stderr
 
 
 class TestCommand:
