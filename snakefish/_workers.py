@@ -3,9 +3,10 @@
 
     counter --- ranges of indices --> workers --- blocks, failures --> parent
 
-Workers inherit the items and take as many at a time as last about a
-millisecond, so that an expensive item holds up nobody and a cheap one costs
-little. The counter hands out indices in order: when an item fails, all items
+Workers inherit the items and take as many at a time as last some milliseconds,
+so that an expensive item holds up nobody and a cheap one costs little. Each take
+ends in a message, for which the parent wakes, and as a rule it wakes on a core
+that a worker was using. The counter hands out indices in order: when an item fails, all items
 before it are done or in somebody's hands, and the parent waits for those and
 for nothing else. So the failure with the lowest index wins, whoever is first.
 """
@@ -29,7 +30,7 @@ from snakefish._queue import MessageQueue
 from snakefish._task import Task, presentable
 
 _CAPACITY = 64 << 30
-_TAKE_NS = 1_000_000
+_TAKE_NS = 4_000_000
 _GROWTH = 8
 _FAILURE = struct.Struct("<qq")
 _FIRST = struct.Struct("<q")
