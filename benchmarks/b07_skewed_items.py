@@ -5,7 +5,10 @@ Scattered, the expensive ones are where chance has put them; at the end, they ar
 everything else is done, and who takes many at a time makes the others wait. We are not told a
 chunksize. The peers try several, one item at a time among them.
 
-The limit is all work on one core, divided by the cores.
+The limit is all work on one core, divided by the cores. Bare forks do all of it at once, each its
+share of the cheap and of the expensive ones: what they take beyond the limit is the forks, the
+pages that a child copies, the traces that PyPy makes anew in each child, and what the cores take
+from each other, or others from them.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.figure import LIMIT, OURS, SECONDS, Aim, Figure, Runner, Scale
-from benchmarks.mappers import AUTOMATIC, CORES, PEERS, Turn, ours
+from benchmarks.mappers import AUTOMATIC, BARE_FORKS, CORES, PEERS, Turn, bare_forks, ours
 from benchmarks.work import work
 
 CHEAP_US = 20
@@ -32,6 +35,8 @@ def figure(case: str, costs: Sequence[int]) -> Figure:
     chunks = [AUTOMATIC, 1, 10, 100]
     runners: dict[str, Runner] = {OURS: Turn(ours, work, costs, [AUTOMATIC])}
     runners.update({who: Turn(peer, work, costs, chunks) for who, peer in PEERS.items()})
+    shares = [sorted(costs)[core::CORES] for core in range(CORES)]
+    runners[BARE_FORKS] = lambda: bare_forks(work, shares)
     runners[LIMIT] = lambda: limit(costs)
     return Figure(
         id="B7",

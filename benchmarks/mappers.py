@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import os
 import time
 from collections.abc import Sequence
-from typing import Any, Callable
+from typing import Any, Callable, NoReturn
 
 from snakefish._cores import usable_cores
 
@@ -21,6 +22,7 @@ Mapper = Callable[[Function, Sequence[Any], int], "list[Any]"]
 
 CORES = usable_cores()
 AUTOMATIC = 0
+BARE_FORKS = "bare forks"
 
 
 class Turn:
@@ -55,6 +57,30 @@ def _expected_of(function: Function, items: Sequence[Any]) -> list[Any]:
 
 def _expected(function: Function, items: Sequence[Any]) -> list[Any]:
     return _expected_of(function, items if isinstance(items, range) else tuple(items))
+
+
+def bare_forks(function: Function, parts: Sequence[Sequence[Any]]) -> float:
+    """Return how long os.fork, each of *parts* in a child, os._exit and os.waitpid take.
+
+    No results come back. Nothing that forks in each turn can be faster, so this tells what the
+    machine and the interpreter take from what takes more.
+    """
+    began = time.perf_counter()
+    pids = [os.fork() or _do_and_exit(function, part) for part in parts]
+    statuses = [os.waitpid(pid, 0)[1] for pid in pids]
+    elapsed = time.perf_counter() - began
+    assert not any(statuses)
+    return elapsed
+
+
+def _do_and_exit(function: Function, items: Sequence[Any]) -> NoReturn:
+    status = 1
+    try:
+        for item in items:
+            function(item)
+        status = 0
+    finally:
+        os._exit(status)
 
 
 # ----------------------------------------------------------------------- the mappers
