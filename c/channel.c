@@ -10,7 +10,8 @@
  * process's at a time (side.c); a sleeper is told by the other side, or by the
  * kernel when the other side dies (waiting.c, peers.c). A message is copied in
  * under one lock (sending.c) and out under the other (receiving.c); a large one
- * passes in pieces, and neither lock is held between two of them.
+ * passes in pieces, and neither lock is held between two of them. A sender may
+ * let itself be told how far to run ahead (pace.c).
  *
  * At every instruction the region is valid for everybody else if this process
  * vanishes now. Recovery acts on proof of death, never on elapsed time, and
@@ -144,6 +145,7 @@ static void after_fork_in_child(void)
         atomic_store_explicit(&channel->space_place.parked, 0, memory_order_relaxed);
         channel_set_streaming_thread(channel, 0);
         channel->incoming = (struct incoming){.active = false};
+        channel->pace = (struct pace){.count = 0};
         channel_enroll(channel, liveness_self());
     }
 }

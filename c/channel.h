@@ -5,6 +5,7 @@
  *     peers.c       who has an end, and what to do when they die
  *     waiting.c     sleeping until something changes, and waking others
  *     sending.c     one side
+ *     pace.c        how far it runs ahead of the other
  *     receiving.c   the other
  *     channel.c     creation, closing, fork, release
  */
@@ -46,6 +47,7 @@ struct region {
     struct sending sending;
     struct receiving receiving;
     struct park_word data, space;
+    _Atomic uint64_t wake_at; /* a head before which who waits for space need not be woken */
     _Alignas(128) _Atomic uint32_t closed;
     _Atomic uint32_t shared; /* another process than the maker ever had an end */
     struct ring_warm warm;
@@ -67,6 +69,21 @@ struct incoming {
     bool active;
 };
 
+/* What a sender that is not to run too far ahead has sent. Of its one thread. */
+#define PACE_BATCH_COUNT 8
+
+struct pace_batch {
+    uint64_t end; /* the tail behind its last message */
+    uint32_t size;
+};
+
+struct pace {
+    struct pace_batch batches[PACE_BATCH_COUNT];
+    uint32_t count;   /* of batches that are not known to be taken */
+    uint32_t waiting; /* messages in them */
+    uint32_t allowed; /* and those that are being sent */
+};
+
 struct sf_channel {
     struct sf_channel *next, **link; /* all channels of this process */
     struct region *region;
@@ -76,6 +93,7 @@ struct sf_channel {
     struct park_place data_place, space_place;
     struct outgoing outgoing;
     struct incoming incoming;
+    struct pace pace;
     _Atomic uint32_t call_count; /* threads inside the functions below */
     _Atomic uint32_t released, counts_self;
     _Atomic uint32_t sends_not, receives_not; /* closed by this process */
@@ -226,13 +244,14 @@ struct waiting {
     bool (*ready)(void *);
     _Atomic uint32_t *peer_cpu;
     bool for_senders; /* whose deaths end the waiting */
-    uint64_t need;    /* room to wait for */
+    uint64_t need;    /* room to wait for, or a position of the head */
     pid_t thread;     /* this one, if it has a stream under way */
 };
 
 /* Values of `ready`. */
 bool channel_has_data(void *waiting);
 bool channel_has_space(void *waiting);
+bool channel_is_consumed(void *waiting);
 
 /* Is there nothing more to wait for, because the channel was closed? */
 bool channel_is_over(struct waiting *waiting);

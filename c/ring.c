@@ -547,3 +547,9 @@ uint64_t ring_used(const struct ring *ring)
 
     return atomic_load_explicit(&ring->sender->tail, memory_order_acquire) - head;
 }
+
+bool ring_is_consumed(const struct ring *ring, uint64_t position)
+{
+    /* Acquire: pairs with the release in ring_consume. */
+    return atomic_load_explicit(&ring->receiver->head, memory_order_acquire) >= position;
+}

@@ -142,6 +142,9 @@ void ring_recover_receiver(struct ring *ring);
 
 uint64_t ring_used(const struct ring *ring);
 
+/* Has everything before `position` been consumed? */
+bool ring_is_consumed(const struct ring *ring, uint64_t position);
+
 /* Segments that hold messages, and recycled ones. */
 uint32_t ring_segments_in_use(const struct ring *ring);
 uint32_t ring_segments_warm(const struct ring *ring);

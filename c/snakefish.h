@@ -2,7 +2,7 @@
 /* snakefish: processes that feel like threads, and channels between them.
  *
  * Six sections, in the order a reader needs them: Clock, Process, Channel,
- * Counter, Credit, Pages.
+ * Counter, Pages.
  *
  * Every function that can fail returns 0 or a useful non-negative number, and
  * a negative errno value on failure; `errno` itself is never part of the
@@ -232,6 +232,21 @@ SF_API int sf_channel_send_parts(struct sf_channel *channel, int tag, const void
 SF_API int sf_channel_send_many(struct sf_channel *channel, const void *data, const uint64_t *heads,
                                 size_t count, int64_t deadline_ns);
 
+/* Wait until fewer than `ahead` messages are on their way, for a sender that is
+ * never to be further ahead of the receivers: before its first message, and
+ * again when it has sent as many as the last call allowed. When it had to sleep
+ * it goes on as soon as about half of them were received.
+ *
+ * Concurrency: one thread, of the one process that sends to the channel, with
+ * the same `ahead` each time.
+ *
+ * Returns how many it may send now, 1 or more, or
+ *   -ENOBUFS    too many were on their way until the deadline
+ *   -EINVAL     `ahead` is 0
+ *   -ESHUTDOWN, -EPIPE, -EINTR, -EBADF, -ENOLCK  as sf_channel_send
+ */
+SF_API int64_t sf_channel_pace(struct sf_channel *channel, uint32_t ahead, int64_t deadline_ns);
+
 /* Take the next message into `message`.
  *
  * Returns its size and tag as `size << 8 | tag`, or
@@ -357,41 +372,6 @@ SF_API void sf_counter_stop(struct sf_counter *counter);
 
 /* Unmap this process's copy. Accepts NULL. */
 SF_API void sf_counter_destroy(struct sf_counter *counter);
-
-/* ----------------------------------------------------------------- Credit */
-
-/* How far one producer may run ahead of any number of consumers, in whatever
- * processes. It moves no values and wakes nobody: that is for a channel. */
-struct sf_credit;
-
-/* Make one that lets `ahead` values be made before the first is taken.
- * Returns 0, -ENOMEM, or -EINVAL for none. */
-SF_API int sf_credit_create(uint32_t ahead, struct sf_credit **credit);
-
-/* How many more values the producer may make, which has made `made` of them
- * in all. Returns their number; 0 if it has to wait, until a consumer that was
- * told to wakes it; -ECANCELED after a stop; or -EBADF after the release in
- * this process. Only for the producer. */
-SF_API int64_t sf_credit_left(struct sf_credit *credit, uint64_t made);
-
-/* Say that a value was taken, one of `round`: 0 before any renewal. Returns 1 if
- * the caller shall wake the producer, else 0. */
-SF_API int sf_credit_give(struct sf_credit *credit, int round);
-
-/* Begin a new round: all the `made` values were taken, whatever was said, and
- * nothing that is still said about them counts. Returns the round, by turns 1
- * and 0; or -EBADF after the release. Only for the producer. */
-SF_API int sf_credit_renew(struct sf_credit *credit, uint64_t made);
-
-/* Let nothing more be made. */
-SF_API void sf_credit_stop(struct sf_credit *credit);
-
-/* Unmap this process's copy, as soon as its other threads have left. Idempotent. */
-SF_API void sf_credit_release(struct sf_credit *credit);
-
-/* Release, then free the handle; no other call may be in progress or follow.
- * Accepts NULL. */
-SF_API void sf_credit_destroy(struct sf_credit *credit);
 
 /* ------------------------------------------------------------------ Pages */
 

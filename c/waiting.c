@@ -22,12 +22,15 @@ void channel_wake_receivers(struct sf_channel *channel, bool several)
 }
 
 /* Senders are woken once a quarter is free, all of them, since they wait for
- * room of different sizes. Waking at every message would make a full channel
- * a switch of processes per message. */
+ * room of different sizes; and one that is far ahead when it can go on. Waking
+ * at every message would make a full channel a switch of processes per message. */
 void channel_wake_senders(struct sf_channel *channel)
 {
     if (park_is_awaited(&channel->region->space) &&
-        ring_used(&channel->ring) <= channel->ring.limit - channel->ring.limit / 4)
+        ring_used(&channel->ring) <= channel->ring.limit - channel->ring.limit / 4 &&
+        /* Relaxed: an older one is not greater; pairs with the store in wait_for_receivers. */
+        ring_is_consumed(&channel->ring,
+                         atomic_load_explicit(&channel->region->wake_at, memory_order_relaxed)))
         park_wake(&channel->region->space, true);
 }
 
@@ -52,6 +55,13 @@ bool channel_has_space(void *subject)
 
     return ring_may_have_room(&channel->ring, waiting->need) &&
            (waiting->thread != 0 || channel_stream_owner(&channel->region->sending.stream) == 0);
+}
+
+bool channel_is_consumed(void *subject)
+{
+    struct waiting *waiting = subject;
+
+    return ring_is_consumed(&waiting->channel->ring, waiting->need);
 }
 
 /* Give recycled segments back while nothing happens. */

@@ -2,20 +2,13 @@
 """A Python generator that runs in a child process.
 
     consumers ---- requests ----> child        how many values are asked for, or
-                                               stop, or wake up
+                                               stop; with prefetch 0
     consumers <---- values ------ child        values, then one END message
-    consumers ----- credit ------ child        a count in shared memory
 
 With prefetch 0 the child waits for requests, and a consumer asks for each value
-as it wants it. Else the child may be so many values ahead of what consumers
-have counted as taken, and no message tells it: only when it has used up its
-credit it sleeps, and is woken when half of that is there again.
-
-A consumer that is killed between taking a value and counting it takes the
-credit along. So a child that has slept for a while without credit, while no
-value waits, knows that it is lost, or in the hands of consumers that were
-stopped. It begins a new round, with all credit: values carry the round in which
-they were sent, and one of an earlier round does not count any more.
+as it wants it. Else nothing is asked for: the child sees in the queue of values
+how many of them were taken, sleeps when it is as far ahead as it may be, and
+stops when somebody closes the queue.
 
 With prefetch 0 a consumer that is killed while it waits leaves its wish behind,
 and the value stays for the next one, whose own wish then is one too many. To
@@ -42,9 +35,8 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from snakefish._call import bound_call, is_generator_function
 from snakefish._child import capture
-from snakefish._clock import FOREVER, NOW, deadline_after, monotonic_ns
-from snakefish._codec import Received, decode, encode
-from snakefish._credit import Credit
+from snakefish._clock import FOREVER, NOW, deadline_after
+from snakefish._codec import DECODERS, ENCODING, Received, decode, encode
 from snakefish._errors import (
     ChannelAbandonedError,
     ChannelBrokenError,
@@ -57,7 +49,7 @@ from snakefish._errors import (
 )
 from snakefish._job import Job
 from snakefish._merging import Extract, Merge
-from snakefish._outcome import END, EXTRACTED, RAISED, Outcome, value_of
+from snakefish._outcome import END, RAISED, Outcome, exception_of
 from snakefish._process import STARTED, State
 from snakefish._queue import MessageQueue
 from snakefish._resource import Resource
@@ -67,10 +59,6 @@ if TYPE_CHECKING:
     from snakefish._sharing import OnError, Share
 
 _STOP = 0
-_WAKE = 255
-_ROUND = EXTRACTED  # a bit of the tag that has no other use among values
-_LAST = END | RAISED  # not a value, but an end
-_PATIENCE_NS = 100_000_000
 _REQUESTS_CAPACITY = 1 << 20
 _VALUES_CAPACITY = 2 << 30
 
@@ -202,28 +190,26 @@ class Generator(Resource):
         """
         stream = self._stream or self._started_stream()
         try:
-            received = stream.next(deadline_after(timeout) if block else NOW)
-        except ChannelAbandonedError:
-            death = self._death()
-            raise death from death.__cause__
-        except ChannelEndError:
-            raise StopIteration from None
+            received = stream.receive(deadline_after(timeout) if block else NOW)
+        except ChannelEndError as error:
+            _raise(self._end(stream, error))
         if received is None:
             if block:
                 raise WaitTimeoutError(f"no value within {timeout} seconds")
             raise ChannelEmptyError("the next value is not ready")
         tag, data = received
+        if tag & END:
+            _raise(stream.end(tag, data))
         try:
-            return decode(tag, data) if not tag & _LAST else _end(tag, data)
+            return DECODERS[tag & ENCODING](data)
         except KeyboardInterrupt:
             stream.values.put_back(tag, data)
             raise
 
+    __next__ = next  # noqa: A003 - the method, without a call of its own
+
     def __iter__(self) -> Generator:
         return self
-
-    def __next__(self) -> Any:
-        return self.next()
 
     def _started_stream(self) -> _Stream:
         if self._stream is None:
@@ -231,6 +217,11 @@ class Generator(Resource):
             sentence = "been disposed" if process.state is State.DISPOSED else "not been started"
             raise MisuseError(f"{process.name} has {sentence}")
         return self._stream
+
+    def _end(self, stream: _Stream, error: ChannelEndError) -> BaseException:
+        if stream.is_over or not isinstance(error, ChannelAbandonedError):
+            return StopIteration()
+        return self._death()
 
     def _death(self) -> ChildDiedError:
         """Return how the child ended, as far as this process can know it."""
@@ -352,131 +343,99 @@ class Generator(Resource):
         return f"<snakefish.Generator {self._job.process}>"
 
 
-def _end(tag: int, data: Received) -> NoReturn:
-    """Raise the end that a message means."""
-    raise StopIteration(value_of(tag, data))
+def _raise(end: BaseException) -> NoReturn:
+    try:
+        raise end from end.__cause__
+    finally:
+        del end  # it keeps this frame
 
 
 class _Stream:
-    """The two queues between a generator's child and its consumers, and what paces the child."""
+    """The values between a generator's child and its consumers, and what paces the child."""
 
     def __init__(self, prefetch: int) -> None:
         self.values = MessageQueue(_VALUES_CAPACITY, shrink=True, bound=True)
-        self._requests = MessageQueue(_REQUESTS_CAPACITY)
         self._pace: _Ahead | _OnDemand = (
-            _Ahead(self.values, self._requests, prefetch)
-            if prefetch
-            else _OnDemand(self.values, self._requests)
+            _Ahead(self.values, prefetch) if prefetch else _OnDemand(self.values)
         )
-        self._over = False
+        self.receive = self._pace.receive
+        self.is_over = False
 
     # ------------------------------------------------------------- in the child
 
     def produce(self, call: Callable[[], Any]) -> Outcome:
         """Run the generator, as asked; send its values, and its end as the last one."""
         end = capture(self._serve, call)
-        self.values.send(end.tag | END, end.data, FOREVER)
+        with contextlib.suppress(ChannelBrokenError):  # it was stopped
+            self.values.send(end.tag | END, end.data, FOREVER)
         self.values.close()
         return Outcome(end.tag & RAISED, b"", end.status)
 
     def _serve(self, call: Callable[[], Any]) -> Any:
-        pace, send = self._pace, self.values.send
+        wanted, send = self._pace.wanted, self.values.send
         with contextlib.closing(call()) as generator:
-            while pace.is_value_wanted():
-                try:
-                    value = next(generator)
-                except StopIteration as end:
-                    return end.value
-                tag, data = encode(value)
-                send(tag | pace.round, data, FOREVER)
+            for count in iter(wanted, 0):
+                for _ in range(count):
+                    try:
+                        value = next(generator)
+                    except StopIteration as end:
+                        return end.value
+                    tag, data = encode(value)
+                    try:
+                        send(tag, data, FOREVER)
+                    except ChannelBrokenError:  # it was stopped
+                        return None
         return None
 
     # ------------------------------------------------------------ in a consumer
 
-    def next(self, deadline: int) -> tuple[int, Received] | None:
-        """Return the next message, None if there is none in time.
-
-        Raises:
-            ChannelEndError: There was an END message before.
-            ChannelAbandonedError: The child died before it sent one.
-        """
-        if self._over:
-            raise ChannelEndError
-        received = self._pace.receive(deadline)
-        if received is None:
-            return None
-        tag, data = received
+    def end(self, tag: int, data: Received) -> BaseException:
+        """Return the exception that the END message means."""
         try:
-            if tag & END:
-                self._over = True
-            self._pace.was_taken(tag)
-        except BaseException:  # a Ctrl-C, which keeps it from its taker
-            self._over = False
+            self.is_over = True
+            return exception_of(data) if tag & RAISED else StopIteration(decode(tag, data))
+        except KeyboardInterrupt:
+            self.is_over = False
             self.values.put_back(tag, data)
             raise
-        return received
 
     def stop(self, deadline: int) -> bool:
         """Ask the child to end and drop its values; False if *deadline* came first."""
         self._pace.stop()
-        with contextlib.suppress(ChannelBrokenError, ChannelFullError):
-            self._requests.send(_STOP, b"", NOW)
         with contextlib.suppress(ChannelEndError):
             while self.values.receive(deadline) is not None:
                 pass
             return False
-        self._over = True
+        self.is_over = True
         return True
 
     def release(self) -> None:
-        """Leave both queues and what paces them."""
+        """Leave the values, and what paces the child."""
         self.values.release()
-        self._requests.release()
         self._pace.release()
 
 
 class _Ahead:
-    """The pace of a child that may run ahead: by a credit that every process sees."""
+    """The pace of a child that may run ahead of what was taken."""
 
-    def __init__(self, values: MessageQueue, requests: MessageQueue, prefetch: int) -> None:
-        self.round = 0
+    def __init__(self, values: MessageQueue, prefetch: int) -> None:
         self.receive = values.receive
         self._values = values
-        self._requests = requests
-        self._credit = Credit(prefetch)
-        self._made = 0
+        self._prefetch = prefetch
 
-    def is_value_wanted(self) -> bool:
-        """Wait for credit; False means stop."""
-        left = self._credit.left(self._made)
-        while left == 0:
-            left = self._wait_for_credit()
-        self._made += 1
-        return left > 0
-
-    def _wait_for_credit(self) -> int:
-        """Return the credit that there is after a request, or after a while."""
+    def wanted(self) -> int:
+        """Wait until it may go on; return by how many values, 0 to stop."""
         try:
-            request = self._requests.receive(monotonic_ns() + _PATIENCE_NS)
-        except ChannelEndError:  # nobody is left to consume anything
-            return -1
-        if request is None and not self._values.used:
-            self.round = self._credit.renew(self._made) * _ROUND
-        return self._credit.left(self._made)
-
-    def was_taken(self, tag: int) -> None:
-        """Count a value, by the tag of its message."""
-        if self._credit.give(tag & _ROUND):
-            with contextlib.suppress(ChannelBrokenError, ChannelFullError):
-                self._requests.send(_WAKE, b"", NOW)
+            return self._values.pace(self._prefetch, FOREVER)
+        except ChannelBrokenError:
+            return 0
 
     def stop(self) -> None:
-        """Let no more values be computed."""
-        self._credit.stop()
+        """Let no more values be sent."""
+        self._values.close()
 
     def release(self) -> None:
-        """Leave the credit."""
-        self._credit.release()
+        """Nothing to do: the queue is not its own."""
 
 
 class _OnDemand:
@@ -486,12 +445,9 @@ class _OnDemand:
     on their way, and each thread in `receive` is waiting for one of them.
     """
 
-    round = 0
-
-    def __init__(self, values: MessageQueue, requests: MessageQueue) -> None:
+    def __init__(self, values: MessageQueue) -> None:
         self._values = values
-        self._requests = requests
-        self._wishes = 0
+        self._requests = MessageQueue(_REQUESTS_CAPACITY)
         self._begin()
 
     def _begin(self) -> None:
@@ -500,25 +456,24 @@ class _OnDemand:
         self._lock = threading.Lock()
         self._asked = self._waiting = 0
 
-    def is_value_wanted(self) -> bool:
-        """Wait for a wish, which is met before a stop that came after it; False means stop."""
-        if not self._wishes:
-            with contextlib.suppress(ChannelEndError):  # nobody is left to consume anything
-                request = self._requests.receive(FOREVER)
-                self._wishes = request[0] if request is not None else _STOP
-        self._wishes -= 1
-        return self._wishes >= 0
+    def wanted(self) -> int:
+        """Wait for wishes, which are met before a stop that comes after them; return how many."""
+        with contextlib.suppress(ChannelEndError):  # nobody is left to consume anything
+            request = self._requests.receive(FOREVER)
+            return request[0] if request is not None else _STOP
+        return _STOP
 
     def receive(self, deadline: int) -> tuple[int, Received] | None:
         """Ask for a value, if more wait than are on their way, and wait for one."""
         if self._pid != os.getpid():
             self._begin()
         self._ask()
+        received = None
         try:
-            return self._values.receive(deadline)
+            received = self._values.receive(deadline)
         finally:
-            with self._lock:
-                self._waiting -= 1
+            self._note(received)
+        return received
 
     def _ask(self) -> None:
         with self._lock:
@@ -528,13 +483,22 @@ class _OnDemand:
                 self._requests.send(missing, b"", NOW)
                 self._asked += missing
 
-    def was_taken(self, _tag: int) -> None:
-        """Note that one of the values asked for has come."""
-        with self._lock:
-            self._asked -= 1
+    def _note(self, received: tuple[int, Received] | None) -> None:
+        """Note that a thread waits no more, and whether it has one of the values asked for."""
+        try:
+            with self._lock:
+                self._waiting -= 1
+                self._asked -= received is not None
+        except BaseException:  # a Ctrl-C, which keeps it from its taker
+            if received is not None:
+                self._values.put_back(*received)
+            raise
 
     def stop(self) -> None:
-        """Nothing to do: a wish of before is met."""
+        """Let the child end when it has met the wishes of before."""
+        with contextlib.suppress(ChannelBrokenError, ChannelFullError):
+            self._requests.send(_STOP, b"", NOW)
 
     def release(self) -> None:
-        """Nothing to do: the queues are not its own."""
+        """Leave the requests."""
+        self._requests.release()

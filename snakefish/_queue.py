@@ -46,6 +46,7 @@ _WEIGHT_OF_A_USERS = 16 << 20
 _WEIGHT_OF_OUR_OWN = 1 << 16
 
 _send = lib.sf_channel_send
+_pace = lib.sf_channel_pace
 _receive = lib.sf_channel_receive
 _send_many = lib.sf_channel_send_many
 _receive_many = lib.sf_channel_receive_many
@@ -53,6 +54,8 @@ _receive_many = lib.sf_channel_receive_many
 # Together at one stroke: so many messages, and what each needs beside its bytes.
 _MOST: int = lib.SF_MESSAGE_MANY
 _BESIDE = 56
+
+_FURTHEST = (1 << 32) - 1
 
 # What `receive_object` returns when there is no message.
 NOTHING = object()
@@ -206,6 +209,22 @@ class MessageQueue:
             raise
         if code:
             raise failure("send", code, size=len(data), capacity=self.capacity)
+
+    def pace(self, ahead: int, deadline: int) -> int:
+        """Wait until fewer than *ahead* messages wait; return how many may be sent then.
+
+        For the only sender: at first, and when it has sent as many.
+
+        Raises:
+            ChannelFullError: Too many wait until the deadline.
+            ChannelBrokenError: It is closed.
+        """
+        code = _pace(self._handle, min(ahead, _FURTHEST), deadline)
+        if code < 0:
+            code = self._persist(code, _pace, min(ahead, _FURTHEST), deadline)
+        if code < 0:
+            raise failure("send", code, size=0)
+        return code
 
     # -------------------------------------------------------------- receiving
 

@@ -293,7 +293,6 @@ struct world {
     struct sf_message *message;
     struct sf_process *process;
     struct sf_counter *counter;
-    struct sf_credit *credit;
     struct sf_pages *pages;
     struct sf_image *image;
     pid_t pid;
@@ -800,17 +799,6 @@ static void drop_counter(struct world *world)
     sf_counter_destroy(world->counter);
 }
 
-static int64_t create_credit(struct world *world)
-{
-    return sf_credit_create(3, &world->credit);
-}
-
-static void drop_credit(struct world *world)
-{
-    CHECK_EQUAL(sf_credit_left(world->credit, 1), 2);
-    sf_credit_destroy(world->credit);
-}
-
 /* --------------------------------------------------------------- scenes of pages */
 
 #define MEMORY_SIZE (40 * PAGE)
@@ -939,7 +927,6 @@ static const struct scene scenes[] = {
     {"fork", need_channel, fork_bare, drop_bare_fork, {0}},
     {"look at a parent", need_channel_of_thread, look_at_parent, drop_channel, {0}},
     {"create a counter", need_nothing, create_counter, drop_counter, {0}},
-    {"create a credit", need_nothing, create_credit, drop_credit, {0}},
     {"create pages", need_nothing, create_pages, drop_new_pages, {-ENOTSUP, -EMFILE, -ENFILE}},
     {"settle pages",
      need_pages,
