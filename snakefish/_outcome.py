@@ -9,9 +9,6 @@ Bits of the message's tag that the codec leaves to others say which:
     SHARED      what became of shared variables, and of others
     SHARED+END  that, and the outcome behind it: one message is sent faster than two
 
-In what a generator sends before its END, where nothing is extracted, EXTRACTED is free:
-there it is the round of the value.
-
 An exception travels as a pickle of four things: its class's name, its last
 line, the text of its whole traceback, and its own pickle, which was tried for
 the round trip in the child. Where that does not work out, there or here, a
