@@ -79,8 +79,10 @@ class Generator(Resource):
 
     With *prefetch* 0 the child computes only what is asked for; with n it runs
     up to n values ahead of its consumer, which is what makes the stages of a
-    pipeline run in parallel. A Generator can be consumed in other children too,
-    if it was started before they were:
+    pipeline run in parallel. Where stages have to share processors, let it be as
+    many values as take some milliseconds to make: the system moves processes from
+    one to another no faster. A Generator can be consumed in other children too, if
+    it was started before they were:
 
     >>> def successors():
     ...     for n in first:
