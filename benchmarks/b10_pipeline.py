@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """B10: values that go through three stages, each of which works on each value.
 
-The last stage is in the parent. Between two stages at most so many values wait.
+The last stage is in the parent. Between two stages at most so many values wait; in a pipe as many
+as there is room for in its 64 KiB, which is some six thousand.
 
 The limit is one stage alone, without anything between; or where there are fewer cores than stages,
 all stages by the cores.
@@ -22,7 +23,7 @@ from benchmarks.work import work
 from snakefish import Generator
 
 STAGES = 3
-WAITING = 64
+WAITING = 4096
 
 fork = multiprocessing.get_context("fork")
 
