@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Callable
 
 from snakefish.merges._merge import Clash, Merge, Undo
-from snakefish.merges._snapshot import cannot_change, note, renewed, same
+from snakefish.merges._snapshot import cannot_change, equal, note, renewed
 
 
 def fresh(
@@ -83,8 +83,11 @@ class Fresh(Merge):
         """Return None: the task knows nothing of the base."""
 
     def diff(self, token: Any, mine: Any) -> Any:
-        """Return what the task made of the identity."""
-        return None if same(mine, self.view(None)) else (mine,)
+        """Return what the task made of the identity, if it is not equal to that.
+
+        To combine with what is one, and yet not equal to itself, changes nothing either.
+        """
+        return None if equal(mine, self.view(None)) else (mine,)
 
     def apply(self, current: Any, delta: Any, undo: Undo) -> Any:
         """Return what *combine* makes of both."""

@@ -51,7 +51,7 @@ class Snapshot(NamedTuple):
             return not same(self.value, now)
         if not cannot_change(now) and pickled(now) == self.pickled:
             return False
-        return not _equal(self.restored(), now)
+        return not equal(self.restored(), now)
 
     def restored(self) -> Any:
         """Return what the value was."""
@@ -92,7 +92,7 @@ def pickled(value: object) -> bytes:
 
 def same(one: Any, other: Any) -> bool:
     """Return whether two values are one, or of one type and equal, or pickled alike."""
-    if one is other or _equal(one, other):
+    if one is other or equal(one, other):
         return True
     if type(one) is not type(other):
         return False
@@ -102,7 +102,8 @@ def same(one: Any, other: Any) -> bool:
         return False
 
 
-def _equal(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:
+    """Return whether two values are of one type and equal."""
     if type(one) is not type(other):
         return False
     try:

@@ -141,6 +141,17 @@ class TestFresh:
         assert words.view("base") == ""
         assert words.apply("a", words.diff(None, "b"), []) == "ab"
 
+    def test_what_a_task_made_is_not_pickled_to_be_compared(self):
+        """It is equal to the identity, or it is sent."""
+
+        class Element:
+            def __reduce__(self):
+                raise AssertionError("it was pickled")
+
+        joined, made = merges.fresh(list, operator.iadd), [Element()]
+        assert joined.diff(None, []) is None
+        assert joined.diff(None, made) == (made,)
+
     def test_mutable_identity_is_refused(self):
         """A list that tasks would share is no identity; what makes one is."""
         with pytest.raises(TypeError, match="list"):
