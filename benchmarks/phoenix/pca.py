@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Principal components: the mean of each row of a matrix and the covariance of each two rows.
 
-Both are buffers whose elements are written by one task each, by `disjoint`. The covariances of a
-row with itself and all rows after it are one item, so the first items take longest: with chunks
-smaller than those that `map` would make, everybody is busy to the end.
+Both are buffers whose elements are written by one task each, by `disjoint`. Of each two rows the
+covariance is reckoned with the first of them, so the first rows take longest. An item is a row
+and its counterpart from the end: those take equally long, and `map` shares them out evenly.
 """
 
 from __future__ import annotations
@@ -57,26 +57,31 @@ def covariance(i: int, j: int) -> float:
     return sum([(x - a) * (y - b) for x, y in zip(rows[i], rows[j])]) / (len(rows[i]) - 1)
 
 
-def compare(i: int) -> None:
+def pairs() -> range:
+    """Return the numbers of the rows of the first half, whose counterparts are the other half."""
+    return range((len(rows) + 1) // 2)
+
+
+def compare(pair: int) -> None:
     count = len(rows)
-    for j in range(i, count):
-        covariances[i * count + j] = covariance(i, j)
+    for i in {pair, count - 1 - pair}:
+        for j in range(i, count):
+            covariances[i * count + j] = covariance(i, j)
 
 
 def sequential(matrix: Matrix) -> Buffers:
     begin(matrix)
     for i in range(len(rows)):
         average(i)
-    for i in range(len(rows)):
-        compare(i)
+    for pair in pairs():
+        compare(pair)
     return means, covariances
 
 
 def ours(matrix: Matrix, concurrency: int = 0, chunksize: int = 0) -> Buffers:
     begin(matrix)
-    everywhere, smaller = range(len(rows)), len(rows) // 12 + 1
-    snakefish.map(average, everywhere, concurrency, chunksize, share="means")
-    snakefish.map(compare, everywhere, concurrency, chunksize or smaller, share="covariances")
+    snakefish.map(average, range(len(rows)), concurrency, chunksize, share="means")
+    snakefish.map(compare, pairs(), concurrency, chunksize, share="covariances")
     return means, covariances
 
 
