@@ -18,7 +18,7 @@ import snakefish
 PYPY = platform.python_implementation() == "PyPy"
 SIZES = {
     "test": 20_000,
-    "quick": 2_000_000 if PYPY else 800_000,
+    "quick": 2_500_000 if PYPY else 1_000_000,
     "full": 6_000_000 if PYPY else 2_500_000,
 }
 SEED, FACTOR, TERM, MODULUS = 42, 3877, 29573, 139968

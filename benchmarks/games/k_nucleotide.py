@@ -20,8 +20,8 @@ from . import fasta
 PYPY = platform.python_implementation() == "PyPy"
 SIZES = {
     "test": 25_000,
-    "quick": 250_000 if PYPY else 100_000,
-    "full": 800_000 if PYPY else 300_000,
+    "quick": 380_000 if PYPY else 240_000,
+    "full": 1_200_000 if PYPY else 700_000,
 }
 WANTED = ("GGT", "GGTA", "GGTATT", "GGTATTTTAATT", "GGTATTTTAATTTATAGT")
 LENGTHS = (18, 12, 6, 4, 3, 2, 1)

@@ -15,8 +15,8 @@ import snakefish
 PYPY = platform.python_implementation() == "PyPy"
 SIZES = {
     "test": 100,
-    "quick": 3400 if PYPY else 450,
-    "full": 6000 if PYPY else 800,
+    "quick": 3400 if PYPY else 720,
+    "full": 6000 if PYPY else 1250,
 }
 STEPS = 50
 

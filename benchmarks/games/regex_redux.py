@@ -17,8 +17,8 @@ from . import fasta
 PYPY = platform.python_implementation() == "PyPy"
 SIZES = {
     "test": 50_000,
-    "quick": 1_000_000 if PYPY else 350_000,
-    "full": 3_000_000 if PYPY else 1_000_000,
+    "quick": 1_200_000 if PYPY else 560_000,
+    "full": 3_600_000 if PYPY else 1_700_000,
 }
 VARIANTS = (
     b"agggtaaa|tttaccct",

@@ -21,8 +21,8 @@ import snakefish
 PYPY = platform.python_implementation() == "PyPy"
 SIZES = {
     "test": 100,
-    "quick": 1400 if PYPY else 350,
-    "full": 2400 if PYPY else 600,
+    "quick": 1600 if PYPY else 440,
+    "full": 2700 if PYPY else 760,
 }
 ROUNDS = 10
 

@@ -20,8 +20,8 @@ from .pieces import pieces
 PYPY = platform.python_implementation() == "PyPy"
 SIZES = {
     "test": 50,
-    "quick": 5000 if PYPY else 3000,
-    "full": 7000 if PYPY else 4500,
+    "quick": 5900 if PYPY else 3600,
+    "full": 10_000 if PYPY else 6000,
 }
 HEADER = struct.Struct("<2sIHHIIiiHHIIiiII")
 BRIGHTNESS = bytes(round(255 * (value / 255) ** 1.8) for value in range(256))

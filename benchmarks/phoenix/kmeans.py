@@ -25,8 +25,8 @@ from .pieces import pieces
 PYPY = platform.python_implementation() == "PyPy"
 SIZES = {
     "test": 3,
-    "quick": 120 if PYPY else 25,
-    "full": 400 if PYPY else 80,
+    "quick": 250 if PYPY else 60,
+    "full": 750 if PYPY else 180,
 }
 CLUSTERS, POINTS_A_BLOCK, SMALL = 8, 500, 1e-3
 WARM_UP = 8  # blocks

@@ -20,8 +20,8 @@ from .pieces import pieces
 PYPY = platform.python_implementation() == "PyPy"
 SIZES = {
     "test": 5,
-    "quick": 2000 if PYPY else 700,
-    "full": 6000 if PYPY else 2000,
+    "quick": 4500 if PYPY else 1300,
+    "full": 13_000 if PYPY else 4000,
 }
 POINTS_A_BLOCK, DIFFERENT_BLOCKS = 2000, 100
 SLOPE, INTERCEPT = 0.75, -20.0

@@ -19,8 +19,8 @@ import snakefish
 PYPY = platform.python_implementation() == "PyPy"
 SIZES = {
     "test": 40,
-    "quick": 450 if PYPY else 300,
-    "full": 1000 if PYPY else 450,
+    "quick": 960 if PYPY else 330,
+    "full": 1400 if PYPY else 450,
 }
 TILE = 30
 

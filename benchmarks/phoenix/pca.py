@@ -18,8 +18,8 @@ import snakefish
 PYPY = platform.python_implementation() == "PyPy"
 SIZES = {
     "test": 30,
-    "quick": 420 if PYPY else 300,
-    "full": 900 if PYPY else 450,
+    "quick": 620 if PYPY else 340,
+    "full": 900 if PYPY else 500,
 }
 
 Matrix = list[array]  # type: ignore[type-arg]

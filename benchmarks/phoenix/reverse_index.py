@@ -20,8 +20,8 @@ from .pieces import pieces
 PYPY = platform.python_implementation() == "PyPy"
 SIZES = {
     "test": 30,
-    "quick": 3500 if PYPY else 2000,
-    "full": 10_000 if PYPY else 6000,
+    "quick": 14_000 if PYPY else 4500,
+    "full": 40_000 if PYPY else 13_000,
 }
 PARAGRAPHS, LINKS_A_PARAGRAPH = 6, 4
 
