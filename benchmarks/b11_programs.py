@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import gc
 import importlib
 import multiprocessing
 import operator
@@ -134,6 +135,7 @@ class Program:
         """Return the seconds that it takes, if its result is right."""
         expected = self._result if warm else self._result_of_another
         run = getattr(self._module, how)
+        gc.collect()  # or each child goes on with a collection of PyPy's that was under way
         began = time.perf_counter()
         result = run(self._input)
         elapsed = time.perf_counter() - began
@@ -144,6 +146,7 @@ class Program:
     def turn_of_all_cores(self) -> float:
         """Return the seconds a program that as many at once take as there are cores."""
         assert self._result is not None
+        gc.collect()
         began = time.perf_counter()
         statuses = [os.waitpid(pid, 0)[1] for pid in [self._start() for _ in range(CORES)]]
         elapsed = time.perf_counter() - began
