@@ -83,7 +83,7 @@ class Disjoint(Merge):
     is there already is no write. Commits in any order give the same, and replay holds.
 
     The buffer is copied once for all tasks of a call, each task compares its own with
-    the copy (4 ms for 8 MB that did not change, 50 if all did; PyPy: 9 and 150), and
+    the copy (4 ms for 8 MB that did not change, 50 if all did; PyPy: 5 and 10), and
     only the changed elements travel. One that `snakefish.array` made is neither copied nor
     compared but where it was written to. Its size, shape and type must stay. Memory that
     is shared between processes anyway needs no merge, and would conflict with itself.

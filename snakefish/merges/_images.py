@@ -4,18 +4,25 @@
 An image is a copy, unless whoever made the memory can do better: `makers` are asked first.
 With a copy, what is different is found block by block, which is a slice and a memcmp each.
 Only in blocks that differ is looked for the elements: where the exclusive or of both, as
-two long integers, is not zero.
+two long integers, is not zero. PyPy compares machine numbers faster than it does that.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Iterator
-from typing import Callable
+from typing import Any, Callable
+
+from snakefish._native import ffi
 
 BLOCK = 1 << 16
 """So many bytes are compared at a time: few calls, and they stay in the cache."""
+
+# Machine numbers of so many bytes.
+_CELLS = {1: "int8_t[]", 2: "int16_t[]", 4: "int32_t[]", 8: "int64_t[]"}
+_PYPY = sys.implementation.name == "pypy"
 
 Run = tuple[int, bytes]
 """The number of an element, and the bytes of all elements from there on that changed."""
@@ -76,11 +83,43 @@ def read(view: memoryview, start: int, end: int) -> bytes:
 
 
 def _runs_in_block(was: bytes, now: bytes, first: int, size: int) -> Iterator[Run]:
+    changes = _changes_of_cells if _PYPY and size in _CELLS else _changes_of_bytes
+    for start, end in changes(was, now, size):
+        yield first + start, now[start * size : end * size]
+
+
+def _changes_of_cells(was: bytes, now: bytes, size: int) -> list[tuple[int, int]]:
+    """Return the numbers of the elements where changes begin and end.
+
+    PyPy would keep what it made to give C the address of bytes: that is copied, and let go of.
+    """
+    kind, count = _CELLS[size], len(now) // size
+    with ffi.new(kind, count) as before, ffi.new(kind, count) as after:
+        ffi.memmove(before, was, len(was))
+        ffi.memmove(after, now, len(now))
+        return _bounds(before, after, count)
+
+
+def _bounds(was: Any, now: Any, count: int) -> list[tuple[int, int]]:
+    found, at = [], 0
+    while at < count:
+        while at < count and was[at] == now[at]:
+            at += 1
+        start = at
+        while at < count and was[at] != now[at]:
+            at += 1
+        if start < at:
+            found.append((start, at))
+    return found
+
+
+def _changes_of_bytes(was: bytes, now: bytes, size: int) -> Iterator[tuple[int, int]]:
+    """Yield the numbers of the elements where changes begin and end."""
     difference = int.from_bytes(was, "little") ^ int.from_bytes(now, "little")
     for run in _changed(size).finditer(difference.to_bytes(len(was), "little")):
         start, end = run.span(1)
         if start < end:
-            yield first + start // size, now[start:end]
+            yield start // size, end // size
 
 
 @functools.cache

@@ -46,17 +46,19 @@ class TestDisjoint(Laws):
 
     @pytest.mark.parametrize("block", [1, 8, 24, 1 << 16])
     @pytest.mark.parametrize("changed", [[], [0], [9], [0, 1, 2], [2, 3, 7, 9], list(range(10))])
-    def test_runs_are_exactly_what_changed(self, monkeypatch, block, changed):
-        """Whatever the blocks are, each changed element and no other is in a run."""
+    @pytest.mark.parametrize("letter", "bhid")
+    def test_runs_are_exactly_what_changed(self, monkeypatch, letter, block, changed):
+        """Whatever the blocks and elements are, each that changed and no other is in a run."""
         monkeypatch.setattr(_images, "BLOCK", block)
-        value = array("d", range(1, 11))
+        value = array(letter, range(1, 11))
         token = merges.disjoint.capture(value)
         for index in changed:
             value[index] = -value[index]
         delta = merges.disjoint.diff(token, value) or []
-        found = [first + at for first, data in delta for at in range(len(data) // 8)]
+        size = value.itemsize
+        found = [first + at for first, data in delta for at in range(len(data) // size)]
         assert found == changed
-        assert merges.disjoint.apply(array("d", range(1, 11)), delta, []) == value
+        assert merges.disjoint.apply(array(letter, range(1, 11)), delta, []) == value
 
     def test_equality_is_that_of_bytes(self):
         """NaN is no change of NaN, and -0.0 is one of 0.0."""
