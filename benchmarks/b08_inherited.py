@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """B8: map of a function that reads something large, which its workers inherit.
 
-As many elements are read of 1 GB as of 1 MB, in windows spread all over it. Nothing is sent, but a
-fork copies the page tables, and where CPython reads an element of a list it counts a reference,
-which copies its page.
+As many elements are read of 1 GB, in a quick run a quarter of it, as of 1 MB, in windows spread all
+over it. Nothing is sent, but a fork copies the page tables, and where CPython reads an element of a
+list it counts a reference, which copies its page.
 
 The limit is the same map of ours with 1 MB. Bare forks read as much of the large data. The peers'
 workers were forked after the data were made, and inherit it too; they are kept, so that their forks
@@ -33,7 +33,7 @@ _ELEMENT_SIZE = {"array": 8, "list": 8 if sys.implementation.name == "pypy" else
 
 
 def figures(scale: Scale) -> list[Figure]:
-    large = scale.choose(tiny=SMALL, quick=LARGE)
+    large = scale.choose(tiny=SMALL, quick=LARGE // 4, full=LARGE)
     return [figure(kind, large) for kind in ("list", "array")]
 
 

@@ -280,6 +280,7 @@ def notice(block: Callable[[], Any]) -> int:
 
 def interruption(wait: Callable[[], int]) -> Iterator[int]:
     """A process outside strikes some milliseconds after it was told to expect it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs with & ignores it
     moments[ASKED] = 0
     parent = os.getpid()
 
