@@ -10,7 +10,7 @@ Everything else is pickled by protocol 5 (PEP 574), whose large buffers go out
 of band: they are sent from where they lie and, in a message big enough, used
 where they arrive.
 
-    PICKLE_BUFFERS:  count, size of the pickle | sizes | pickle | buffers
+    PICKLE_BUFFERS:  buffers | pickle | sizes | count, size of the pickle
     a size that is negative belongs to a read-only buffer; each buffer starts
     at a multiple of 64 from the start of the message
 
@@ -26,6 +26,7 @@ import marshal
 import struct
 import sys
 from array import array
+from mmap import mmap
 from pickle import PickleBuffer, dumps, loads
 from typing import Any, Callable, Optional, Union
 
@@ -43,13 +44,13 @@ INTS, FLOATS = 6, 7
 # that is longer. PyPy's pickle would copy all of it.
 FIRST_SIZED = PICKLE if sys.implementation.name == "pypy" else BYTES
 
-Received = Union[bytes, memoryview]
+Received = Union[bytes, memoryview, mmap]
 Payload = Union[bytes, "list[Any]"]
 Encoder = Callable[[Any], Optional["tuple[int, Payload]"]]
 
 _INT_CELLS = ffi.typeof("int64_t[]")
 _FLOAT_CELLS = ffi.typeof("double[]")
-_HEAD = struct.Struct("<qq")
+_TAIL = struct.Struct("<qq")
 _ALIGNMENT = 64
 
 # The last version of marshal's format that looks for no value that it met before. For a few values
@@ -106,13 +107,11 @@ def _encode_str(obj: str) -> tuple[int, Payload] | None:
 def _encode_buffers(data: bytes, buffers: list[PickleBuffer]) -> tuple[int, Payload]:
     views = [buffer.raw() for buffer in buffers]
     sizes = [-view.nbytes if view.readonly else view.nbytes for view in views]
-    head = _HEAD.pack(len(views), len(data)) + struct.pack(f"<{len(sizes)}q", *sizes)
-    parts: list[Any] = [head, data]
-    position = len(head) + len(data)
+    parts: list[Any] = []
     for view in views:
-        parts += [bytes(-position % _ALIGNMENT), view]
-        position += -position % _ALIGNMENT + view.nbytes
-    return PICKLE_BUFFERS, parts
+        parts += [view, bytes(-view.nbytes % _ALIGNMENT)]
+    tail = struct.pack(f"<{len(sizes)}q", *sizes) + _TAIL.pack(len(sizes), len(data))
+    return PICKLE_BUFFERS, [*parts, data, tail]
 
 
 def _encode_array(obj: array[Any]) -> tuple[int, Payload]:
@@ -219,29 +218,42 @@ if sys.implementation.name == "pypy":
 # ------------------------------------------------------------------- decoding
 
 
-if sys.implementation.name == "pypy":
-    # It never frees the memory of a memoryview that a compiled module, NumPy for one, has used.
-    _as_read_only: Callable[[memoryview], Any] = bytes
-    _as_writable: Callable[[memoryview], Any] = bytearray
-else:
-    _as_read_only = memoryview.toreadonly
-    _as_writable = memoryview
-
-
 def _decode_buffers(data: Received) -> Any:
     # A small message came as bytes: what was writable must be so again.
     whole = memoryview(bytearray(data) if isinstance(data, bytes) else data)
-    count, pickle_size = _HEAD.unpack_from(whole)
-    sizes = struct.unpack_from(f"<{count}q", whole, _HEAD.size)
-    position = _HEAD.size + 8 * count + pickle_size
-    pickled = whole[position - pickle_size : position]
-    buffers = []
+    end = whole.nbytes - _TAIL.size
+    count, pickle_size = _TAIL.unpack(bytes(whole[end:]))  # PyPy's unpack_from would copy all
+    sizes = struct.unpack(f"<{count}q", bytes(whole[end - 8 * count : end]))
+    end -= 8 * count
+    pickled = bytes(whole[end - pickle_size : end])
+    return loads(pickled, buffers=_buffers(whole, sizes))
+
+
+def _views(whole: memoryview, sizes: tuple[int, ...]) -> list[Any]:
+    """Return the buffers of a message as views of it."""
+    views = []
+    position = 0
     for size in sizes:
-        position += -position % _ALIGNMENT
         view = whole[position : position + abs(size)]
-        buffers.append(_as_read_only(view) if size < 0 else _as_writable(view))
-        position += abs(size)
-    return loads(pickled, buffers=buffers)
+        views.append(view.toreadonly() if size < 0 else view)
+        position += abs(size) + -abs(size) % _ALIGNMENT
+    return views
+
+
+def _objects(whole: memoryview, sizes: tuple[int, ...]) -> list[Any]:
+    """Return the buffers of a message as objects of their own.
+
+    PyPy never frees what a compiled module, NumPy for one, has seen through a memoryview. The
+    memory that was lent to a message becomes its one large buffer, other buffers are copied.
+    """
+    lent = whole.obj
+    if isinstance(lent, mmap) and len(sizes) == 1 and sizes[0] > 0:
+        lent.resize(sizes[0])
+        return [lent]
+    return [bytes(view) if view.readonly else bytearray(view) for view in _views(whole, sizes)]
+
+
+_buffers = _objects if sys.implementation.name == "pypy" else _views
 
 
 def _decode_cells(kind: Any, data: Received) -> Any:

@@ -11,13 +11,15 @@ copied out of it. A large one keeps its buffer, for as long as anything refers
 to it, if its tag says IN_PLACE or if the memory would not be used again anyway.
 
 Large bytes are received into the object itself. C writes them into memory of a
-fresh bytes object that nobody else has seen, as CPython's own functions do;
-PyPy's objects have no address to write to.
+fresh bytes object that nobody else has seen, as CPython's own functions do.
+PyPy's bytes have no address to write to. There a large buffer is received into
+an mmap, the one object that NumPy can use as it is and that PyPy frees.
 """
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import sys
 import threading
@@ -25,7 +27,15 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Callable
 
-from snakefish._codec import BYTES, ENCODING, FIRST_SIZED, IN_PLACE, Payload, Received
+from snakefish._codec import (
+    BYTES,
+    ENCODING,
+    FIRST_SIZED,
+    IN_PLACE,
+    PICKLE_BUFFERS,
+    Payload,
+    Received,
+)
 from snakefish._errors import ChannelFullError, failure
 from snakefish._native import ffi, lib
 
@@ -35,7 +45,8 @@ _EAGAIN = -errno.EAGAIN
 _EFBIG = -errno.EFBIG
 _INLINE: int = lib.SF_MESSAGE_INLINE
 _INLINE_CODES = (_INLINE + 1) << 8
-_LENDS = sys.implementation.name == "cpython"
+_CPYTHON = sys.implementation.name == "cpython"
+_LENT = BYTES if _CPYTHON else PICKLE_BUFFERS & ENCODING
 _NOT_USED_AGAIN = 8 << 20  # bytes, beyond which a buffer returns its memory
 
 # What a queue weighs in the eyes of PyPy's garbage collector, which would let
@@ -54,6 +65,10 @@ _receive_many = lib.sf_channel_receive_many
 # Together at one stroke: so many messages, and what each needs beside its bytes.
 _MOST: int = lib.SF_MESSAGE_MANY
 _BESIDE = 56
+
+# Bytes lent on PyPy before its collector is told of them, and goes through the whole heap.
+_WORTH_A_COLLECTION = 128 << 20
+_untold = 0
 
 _FURTHEST = (1 << 32) - 1
 
@@ -79,7 +94,7 @@ class _Buffer:
         code = lib.sf_message_create(made)
         if code:
             raise failure("receive", code)
-        lib.sf_message_ask(made[0], _LENDS)
+        lib.sf_message_ask(made[0], True)
         self.message = ffi.gc(made[0], lib.sf_message_destroy, size=_INLINE)
         self.view = ffi.buffer(lib.sf_message_data(self.message), _INLINE)
         self.taken = 0
@@ -115,7 +130,7 @@ class MessageQueue:
         self._kept: list[tuple[int, Any, Any, int]] = []
         # Objects that C may be writing to, even between two calls, or that hold a message
         # which nobody has taken yet; by their address, and the buffer that was lent them.
-        self._lent: dict[int, tuple[bytes, _Buffer]] = {}
+        self._lent: dict[int, tuple[Any, _Buffer]] = {}
         self._threads = threads
         self._counts_self = False
 
@@ -410,12 +425,12 @@ class MessageQueue:
             code = call(self._handle, *arguments)
 
     def _lend(self, loan: _Buffer) -> None:
-        """Make the object that the large message at hand is to become, if that is bytes."""
+        """Make the object that the large message at hand is to become, or to lie in."""
         code = lib.sf_message_result(loan.message)
         self._take_back(loan)
         memory, size = ffi.NULL, code >> 8
-        if code & ENCODING == BYTES:
-            made = bytes(size)
+        made = _made_to_lend(size) if code & ENCODING == _LENT else None
+        if made is not None:
             memory = ffi.from_buffer(made)
             loan.lent_at = _address(memory)
             self._lent[loan.lent_at] = made, loan
@@ -592,8 +607,32 @@ def _holds_a_message(address: int) -> bool:
     )
 
 
+def _pages(size: int) -> mmap.mmap | None:
+    """Return fresh memory, which PyPy's collector hears of; None if there is none."""
+    global _untold
+    try:
+        pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:
+        return None
+    _untold += size
+    if _untold >= _WORTH_A_COLLECTION:
+        _add_memory_pressure(_untold)
+        _untold = 0
+    return pages
+
+
+if _CPYTHON:
+    _made_to_lend: Callable[[int], Any] = bytes
+else:
+    from __pypy__ import (  # type: ignore[import-not-found]
+        add_memory_pressure as _add_memory_pressure,
+    )
+
+    _made_to_lend = _pages
+
+
 def _is_in_place(code: int) -> bool:
     kind, size = code & ENCODING, code >> 8
-    if code >= 0 and _LENDS and size > _NOT_USED_AGAIN:
-        return kind != BYTES
-    return code >= 0 and bool(code & IN_PLACE) and size > _INLINE
+    if code < 0 or size <= _INLINE or kind == _LENT:
+        return False
+    return bool(code & IN_PLACE) or (_CPYTHON and size > _NOT_USED_AGAIN)
