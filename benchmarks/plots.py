@@ -22,7 +22,7 @@ import matplotlib as mpl
 from matplotlib import pyplot
 from matplotlib.figure import Figure as Canvas
 
-from benchmarks.figure import LIMIT, OURS
+from benchmarks.figure import LIMIT, OURS, TIMES
 from benchmarks.measured import Row, Run
 from benchmarks.words import amount
 
@@ -91,10 +91,11 @@ def against_peers(run: Run, rows: Sequence[Row]) -> Canvas:
     canvas, axes = pyplot.subplots(figsize=(8, 0.17 * len(bars) + 1))
     for place, (_, times) in enumerate(bars):
         axes.barh(place, times - 1, left=1, color=COLOURS[0] if times >= 1 else COLOURS[5])
-        axes.annotate(f" {times:.3g}x", (max(times, 1), place), va="center", fontsize=7)
+        axes.annotate(f" {amount(times, TIMES)}", (max(times, 1), place), va="center", fontsize=7)
     axes.set_yticks(range(len(bars)), [label for label, _ in bars], fontsize=7)
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.set_xscale("log")
+    axes.margins(x=0.1)  # for the numbers behind the bars
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel("so many times as good as the peer: faster, or smaller")
     axes.set_title(f"{run.interpreter} {run.version}: ours against the peers")
@@ -194,11 +195,11 @@ def draw_programs(axes: Any, run: Run, rows: Sequence[Row]) -> None:
         places = [place + number * height for place, _ in bars]
         axes.barh(places, [times for _, times in bars], height, color=COLOURS[number], label=name)
     axes.set_yticks([place + 0.4 for place in range(len(rows))], [row.case for row in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows), -0.2)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel("times as fast as the sequential program")
     axes.set_title(f"{run.interpreter} {run.version}")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(names))
 
 
 if __name__ == "__main__":
