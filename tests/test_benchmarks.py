@@ -87,12 +87,20 @@ def figures(scale):
     return [Figure("warming", "a first turn unlike the others", SECONDS, {OURS: turn})]
 """
 
+KEEPING = """
+import sys
+from benchmarks.figure import OURS, SECONDS, Figure
+
+def figures(scale):
+    return [Figure("keeping", "bytecode", SECONDS, {OURS: lambda: 1.0 - sys.dont_write_bytecode})]
+"""
+
 MEASURE_IN_NO_TIME = """
     import dataclasses
     from benchmarks.discovery import Place
     from benchmarks.figure import QUICK
     from benchmarks.turns import measure
-    row = measure(Place("warming", 0, dataclasses.replace(QUICK, seconds=0)))
+    row = measure(Place("{file}", 0, dataclasses.replace(QUICK, seconds=0)))
     print(row.turns)
 """
 
@@ -225,17 +233,28 @@ class TestRounds:
 
     def test_the_one_that_warms_up_never_counts(self, tmp_path: Path) -> None:
         """However long the first round lasts, what counts is one after it."""
-        shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
-        (tmp_path / "benchmarks" / "warming.py").write_text(WARMING)
-        ended = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(MEASURE_IN_NO_TIME)],
-            cwd=tmp_path,
-            env={**plain_environment(), "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert ended.stdout == "{'ours': [2.0]}\n", ended.stderr
+        assert turns_of("warming", WARMING, tmp_path) == "{'ours': [2.0]}\n"
+
+    def test_what_is_compiled_is_kept(self, tmp_path: Path) -> None:
+        """Our modules, like those of installed peers, are not compiled in each process anew."""
+        forbidden = {"PYTHONDONTWRITEBYTECODE": "1"}
+        assert turns_of("keeping", KEEPING, tmp_path, **forbidden) == "{'ours': [1.0]}\n"
+
+
+def turns_of(name: str, figure: str, where: Path, **environment: str) -> str:
+    """What the turns of a figure that is written here were."""
+    shutil.copytree(ROOT / "benchmarks", where / "benchmarks")
+    (where / "benchmarks" / f"{name}.py").write_text(figure)
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MEASURE_IN_NO_TIME.format(file=name))],
+        cwd=where,
+        env={**plain_environment(), "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
 class TestCommand:
