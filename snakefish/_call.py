@@ -8,7 +8,6 @@ that is started later.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Callable
@@ -57,6 +56,8 @@ def check_arguments(f: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """
     if not callable(f):
         raise TypeError(f"a function is needed, not {type(f).__name__}")
+    import inspect  # here, because hardly anybody needs it, and loading it takes milliseconds
+
     try:
         signature = inspect.signature(f)
     except (TypeError, ValueError):  # many builtins have none
@@ -74,6 +75,8 @@ def is_generator_function(f: object) -> bool:
     >>> is_generator_function(functools.partial(numbers, 3))
     True
     """
+    import inspect  # here, as only Generator asks this
+
     return any(inspect.isgeneratorfunction(layer) for layer in layers(f))
 
 

@@ -138,3 +138,19 @@ class TestImport:
             """,
             preamble="",
         ) == ["[]", "['_errors', '_job']"]
+
+    def test_a_map_that_shares_loads_no_large_module_that_it_may_do_without(self) -> None:
+        """What knows signatures, dates and decimals is left to programs that have them."""
+        assert output_of(
+            """
+            import sys
+            import snakefish
+            total, spare = 0, {"inspect", "datetime", "decimal", "fractions", "difflib"}
+            def add(n):
+                global total
+                total += n
+            snakefish.map(add, [1, 2, 3], share="total")
+            print(total, sorted(spare & set(sys.modules)))
+            """,
+            preamble="",
+        ) == ["6 []"]

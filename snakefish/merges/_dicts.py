@@ -14,12 +14,11 @@ import itertools
 import operator
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
-from decimal import Decimal
 from itertools import compress, islice
 from numbers import Number
 from typing import Any, NamedTuple
 
+from snakefish.merges import _elsewhere
 from snakefish.merges._merge import EXACT, NOTHING, Clash, Merge, Undo
 from snakefish.merges._snapshot import same
 
@@ -478,7 +477,7 @@ def _makes_values(value: object) -> bool:
 
 
 def _is_number(kind: type) -> bool:
-    return issubclass(kind, (Number, Decimal, timedelta))
+    return issubclass(kind, Number) or issubclass(kind, _elsewhere.numbers())
 
 
 def _number(key: Any, value: Any) -> Any:

@@ -6,13 +6,11 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
-from decimal import Decimal
 from itertools import repeat
 from numbers import Rational, Real
 from typing import Any, Callable
 
-from snakefish.merges import _arrays
+from snakefish.merges import _arrays, _elsewhere
 from snakefish.merges._merge import NOTHING, Merge, Undo
 
 
@@ -43,7 +41,7 @@ class Add(Merge):
             return "a float loses what it rounds away: use total"
         if isinstance(value, bool):
             return "a bool is assigned, not added to: use once"
-        if isinstance(value, (Rational, Decimal, timedelta)):
+        if isinstance(value, (Rational, *_elsewhere.numbers())):
             return ""
         known = "int, Fraction, Decimal, timedelta and arrays of integers"
         return f"it is for {known}, not {type(value).__name__}"

@@ -14,19 +14,17 @@ import enum
 import pickle
 from array import array
 from collections import deque
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from fractions import Fraction
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from snakefish.merges import _elsewhere
 from snakefish.merges._merge import Nothing, Undo
 
 _UNCHANGING = frozenset(
     {
         type(None), type(Ellipsis), type(NotImplemented), type, Nothing,
-        bool, int, float, complex, Fraction, Decimal, str, bytes, range,
-        date, datetime, time, timedelta, FunctionType, BuiltinFunctionType, ModuleType,
+        bool, int, float, complex, str, bytes, range,
+        FunctionType, BuiltinFunctionType, ModuleType,
     }
 )  # fmt: skip
 
@@ -69,12 +67,13 @@ def snapshot(value: Any) -> Snapshot:
 
 def cannot_change(value: object) -> bool:
     """Return whether *value* is known to stay what it is."""
-    return type(value) in _UNCHANGING or isinstance(value, enum.Enum)
+    kind = type(value)
+    return kind in _UNCHANGING or isinstance(value, enum.Enum) or kind in _elsewhere.unchanging()
 
 
 def is_immutable(value: object) -> bool:
     """Return whether the object is known to stay what it is, whatever becomes of what is inside."""
-    return isinstance(value, _IMMUTABLE)
+    return isinstance(value, (*_IMMUTABLE, *_elsewhere.unchanging()))
 
 
 def pickled(value: object) -> bytes:
