@@ -38,6 +38,7 @@ def main() -> int:
             _write(options.json, _run(options.scale, _merged(before, rows)))
     if not rows:
         sys.exit(f"no figure is called {' or '.join(options.names)}")
+    print("\n".join(_times(rows)))
     return int(any(row.failed() for row in rows))
 
 
@@ -76,6 +77,14 @@ def _lines(row: Row) -> list[str]:
         *(f"    / {name}: {words.against(row, name)}" for name in row.names if name != OURS),
         *aims,
     ]
+
+
+def _times(rows: Sequence[Row]) -> list[str]:
+    """Return where the time of a run went, for who wants to shorten it."""
+    ids = list(dict.fromkeys(row.id for row in rows))
+    took = {one: sum(row.took for row in rows if row.id == one) for one in ids}
+    took["all"] = sum(took.values())
+    return [f"{one:8} {seconds:6.1f} s" for one, seconds in took.items()]
 
 
 def _run(scale: str, rows: Sequence[Row]) -> Run:

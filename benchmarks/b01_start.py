@@ -23,7 +23,7 @@ fork = multiprocessing.get_context("fork")
 
 def figures(scale: Scale) -> list[Figure]:
     often = scale.choose(tiny=1, quick=40)
-    seldom = scale.choose(tiny=1, quick=5)
+    seldom = scale.choose(tiny=1, quick=2, full=5)
     return [
         Figure(
             id="B1",

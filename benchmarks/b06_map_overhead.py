@@ -23,8 +23,9 @@ def figures(scale: Scale) -> list[Figure]:
 
 
 def figure(case: str, items: Sequence[int]) -> Figure:
-    sizes = [len(items) // (CORES * parts) for parts in (1, 4, 20, 100)]
-    chunks = {**dict.fromkeys(PEERS, sizes), "mpire": [AUTOMATIC]}  # which takes its time each way
+    sizes = [1 / (CORES * parts) for parts in (1, 4, 20, 100)]
+    chunks: dict[str, list[float]] = dict.fromkeys(PEERS, sizes)
+    chunks["mpire"] = [AUTOMATIC]  # which takes its time each way
     runners: dict[str, Runner] = {OURS: Turn(ours, successor, items, [AUTOMATIC])}
     runners.update({who: Turn(peer, successor, items, chunks[who]) for who, peer in PEERS.items()})
     runners[LIMIT] = lambda: limit(items)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import functools
 import mmap
+import platform
 import statistics
-from collections.abc import Iterator
 from typing import Any, Callable
 
 from benchmarks.b01_start import bare_fork, thread, time_of
@@ -22,6 +22,8 @@ from snakefish import Channel
 
 MB, GB = 10**6, 10**9
 WITHOUT = "ours, without it"
+NUMBER = complex if platform.python_implementation() == "PyPy" else float
+"""PyPy keeps a list of floats without objects."""
 
 
 def figures(scale: Scale) -> list[Figure]:
@@ -76,11 +78,7 @@ def nothing(_size: int) -> None:
 
 def objects(size: int) -> list[list[float]]:
     """Lists of small objects, of about 32 bytes each with the reference to it."""
-    return [list(numbers(10_000)) for _ in range(size // 320_000)]
-
-
-def numbers(count: int) -> Iterator[float]:
-    return (number + 0.5 for number in range(count))
+    return [list(map(NUMBER, range(10_000))) for _ in range(size // 320_000)]
 
 
 def buffer(size: int) -> mmap.mmap:

@@ -30,7 +30,7 @@ MODULES = {
 
 
 def figures(scale: Scale) -> list[Figure]:
-    times = scale.choose(tiny=1, quick=5)
+    times = scale.choose(tiny=1, quick=3, full=5)
     return [
         Figure(
             id="B13",

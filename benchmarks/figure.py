@@ -73,7 +73,7 @@ class Scale:
 
 
 TINY = Scale("tiny", seconds=0, fewest=1, most=1, warms_up=False, patience=30)
-QUICK = Scale("quick", seconds=1, fewest=3, most=25, warms_up=True, patience=30)
+QUICK = Scale("quick", seconds=1, fewest=3, most=25, warms_up=True, patience=10)
 FULL = Scale("full", seconds=60, fewest=7, most=101, warms_up=True, patience=600)
 SCALES = {scale.name: scale for scale in (TINY, QUICK, FULL)}
 

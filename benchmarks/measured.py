@@ -19,15 +19,16 @@ NOT_INSTALLED = "not installed"
 
 
 class Spread(NamedTuple):
-    """The middle of some numbers, the least and the greatest."""
+    """The middle of some numbers, the least and the greatest, and how many they are."""
 
     median: float
     least: float
     most: float
+    count: int
 
 
 def spread(numbers: Sequence[float]) -> Spread:
-    return Spread(statistics.median(numbers), min(numbers), max(numbers))
+    return Spread(statistics.median(numbers), min(numbers), max(numbers), len(numbers))
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,16 @@ class Row:
     """By name, the 0th to the 100th of all samples, where a turn has several."""
     failures: Mapping[str, str]
     """By name, why there is no number."""
+    took: float = 0.0
+    """Seconds, of all turns and of what had to be made for them."""
 
     @classmethod
     def of(
-        cls, figure: Figure, turns: Mapping[str, list[list[float]]], failures: Mapping[str, str]
+        cls,
+        figure: Figure,
+        turns: Mapping[str, list[list[float]]],
+        failures: Mapping[str, str],
+        took: float,
     ) -> Row:
         """Make the row of a figure of the samples of each turn."""
         return cls(
@@ -73,6 +80,7 @@ class Row:
                 if any(len(samples) > 1 for samples in theirs)
             },
             failures=dict(failures),
+            took=took,
         )
 
     @classmethod

@@ -35,6 +35,8 @@ SHARED_MEMORY = Path("/dev/shm")
 LEAVING = 3.0
 """Seconds for a process to end by itself, and to remove what it made."""
 PR_SET_CHILD_SUBREAPER = 36
+SCRATCH = "BENCHMARK_SCRATCH"
+"""The environment variable that names a directory which the runners of a figure have in common."""
 
 
 class RunnerError(Exception):
@@ -58,7 +60,7 @@ def adopt_orphans() -> None:
 class RunnerProcess:
     """A runner of a figure, started, and asked for one turn after the other."""
 
-    def __init__(self, place: Place, name: str) -> None:
+    def __init__(self, place: Place, name: str, scratch: str) -> None:
         self._patience = place.scale.patience
         self._names_before = _shared_names()
         self._complaint = tempfile.TemporaryFile()  # noqa: SIM115 - closed in end
@@ -69,7 +71,7 @@ class RunnerProcess:
             stderr=self._complaint,
             start_new_session=True,
             cwd=ROOT,
-            env=environment(),
+            env={**environment(), SCRATCH: scratch},
         )
         self._questions: Any = self._process.stdin
         self._answers: Any = self._process.stdout

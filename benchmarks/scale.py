@@ -17,6 +17,9 @@ from benchmarks.resident import family_size, growth
 from benchmarks.waiting import PROCESS_AND_PIPE, bare_fork, process_and_pipe, thread
 
 Child = Callable[[], AbstractContextManager[None]]
+MANY = 100
+"""So many children need no first turn that does not count."""
+
 CHILDREN: dict[str, Child] = {
     OURS: thread,
     PROCESS_AND_PIPE: process_and_pipe,
@@ -41,7 +44,7 @@ def at_once(what: str, count: int, measure: Callable[[Child, int], Runner]) -> F
         runners={name: measure(child, count) for name, child in CHILDREN.items()},
         aims=[Aim(PROCESS_AND_PIPE, at_most=1)],
         size=count,
-        warms_up=what == "time",
+        warms_up=what == "time" and count < MANY,
     )
 
 
