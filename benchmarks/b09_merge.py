@@ -4,7 +4,8 @@
 A Thread changes some of the entries of a large container. `share=` brings back the changes;
 extract and merge as users write them bring back the whole value; Manager().dict, a server that
 every access goes to, is asked for few changes only, being slow. The limit is pickle.dumps and
-pickle.loads of the changes alone; an idle child, with nothing to bring back, is the rest.
+pickle.loads of the changes alone; a child whose changes are lost is the rest. To bring back one
+change of many should cost little more than that child: then the cost is that of the changes.
 
     python -m benchmarks.b09_merge [ENTRIES] [KIND ...]
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 MANAGER_AT_MOST = 1000
 """Changes that Manager().dict is asked for: each is a round trip."""
+
+LOST = "changes lost"
 
 ROUNDS = 5
 
@@ -123,7 +126,7 @@ made: tuple[str, int] | None = None
 
 def figures(scale: Scale) -> list[Figure]:
     """As many changes as in the list of figures; at a smaller scale, fewer steps."""
-    from benchmarks.figure import SECONDS, Figure
+    from benchmarks.figure import SECONDS, Aim, Figure
 
     entries = scale.choose(tiny=1000, quick=100_000, full=1_000_000)
     exponents = scale.choose(tiny=(0, 2), quick=(0, 2, 4), full=range(7))
@@ -135,6 +138,7 @@ def figures(scale: Scale) -> list[Figure]:
             unit=SECONDS,
             size=changes,
             runners=runners(name, entries, changes),
+            aims=[Aim(LOST, at_most=1.15)] if changes == 1 else [],
         )
         for name in KINDS
         for changes in (10**exponent for exponent in exponents)
@@ -148,7 +152,7 @@ def runners(name: str, entries: int, changes: int) -> dict[str, Callable[[], flo
     several: dict[str, Callable[[], float]] = {
         OURS: lambda: sharing(name, entries, changes, kind.merge),
         "extract, merge": lambda: whole_value(name, entries, changes),
-        "idle child": lambda: idle(name, entries),
+        LOST: lambda: losing(name, entries, changes),
         LIMIT: lambda: pickling(name, entries, changes),
     }
     if name in FRESH:
@@ -217,9 +221,9 @@ def whole_value(name: str, entries: int, changes: int) -> float:
     return elapsed
 
 
-def idle(name: str, entries: int) -> float:
+def losing(name: str, entries: int, changes: int) -> float:
     prepare(name, entries)
-    return time_of(Thread(lambda: None))
+    return time_of(Thread(lambda: KINDS[name].change(state, changes) and None))
 
 
 def pickling(name: str, entries: int, changes: int) -> float:
