@@ -128,7 +128,7 @@ def figures(scale: Scale) -> list[Figure]:
     """As many changes as in the list of figures; at a smaller scale, fewer steps."""
     from benchmarks.figure import SECONDS, Aim, Figure
 
-    entries = scale.choose(tiny=1000, quick=100_000, full=1_000_000)
+    entries = scale.choose(tiny=1000, quick=200_000, full=1_000_000)
     exponents = scale.choose(tiny=(0, 2), quick=(0, 2, 4), full=range(7))
     return [
         Figure(

@@ -29,7 +29,7 @@ fork = multiprocessing.get_context("fork")
 
 
 def figures(scale: Scale) -> list[Figure]:
-    slow = scale.choose(tiny=5, quick=200, full=2000)
+    slow = scale.choose(tiny=5, quick=300, full=2000)
     fast = scale.choose(tiny=50, quick=10_000, full=100_000)
     return [
         figure("1 ms a stage", 1000, slow, [Aim(LIMIT, at_most=1 / 0.95)]),
