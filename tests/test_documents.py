@@ -13,7 +13,9 @@ from scenario import run_program
 import snakefish
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md"))
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT)) for place in (ROOT, ROOT / "docs") for path in place.glob("*.md")
+)
 SHELL = ("make ", "pip ", "python ", "git ", "$ ", "apt-get ", ".ci/")
 
 
@@ -62,4 +64,5 @@ def test_links_lead_somewhere(name: str) -> None:
     """Every relative link of a document is a file of the project."""
     text = (ROOT / name).read_text("utf-8")
     targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+    beside = (ROOT / name).parent
+    assert [target for target in targets if not (beside / target).exists()] == []
