@@ -211,6 +211,7 @@ faults: .venv/.peers $(PYPY_INSTALLED) ## every fault, on CPython, PyPy and the 
 
 # FIGURES are ids or files, such as "B1 memory", measured anew among those there are; FULL=1 is
 # careful and takes hours. What fails is a cell of the page, and an error only when that is written.
+# At its end each run says how long every figure took.
 RESULTS := benchmarks/results
 measure = $(1)/bin/python -m benchmarks $(FIGURES) $(if $(FULL),--full) --json $(RESULTS)/$(2).json
 

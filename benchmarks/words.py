@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from benchmarks.figure import LIMIT, OURS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from benchmarks.figure import Aim, Unit
     from benchmarks.measured import Row, Spread
 
@@ -27,7 +29,7 @@ def amount(number: float, unit: Unit) -> str:
     if number == 0:
         return f"0 {unit.symbol}"
     if unit.symbol == "x":
-        return f"{_three_digits(number)}x"
+        return times(number)
     if unit.symbol == "s":
         return _scaled(number * 1e9, SMALL["s"])
     return _scaled(number, tuple(prefix + unit.symbol for prefix in LARGE))
@@ -48,8 +50,13 @@ def _three_digits(number: float) -> str:
     return f"{number:,.{0 if size >= 99.95 else 1 if size >= 9.995 else 2}f}"
 
 
+def times(ratio: float) -> str:
+    return f"{_three_digits(ratio)}x"
+
+
 def ratio(spread: Spread) -> str:
-    return f"{_three_digits(spread.median)}x ({_range(spread)})"
+    """Say the median and the range of what was measured, if that was more than once."""
+    return f"{times(spread.median)} ({_range(spread) if spread.count > 1 else 'once'})"
 
 
 def _range(spread: Spread) -> str:
@@ -98,22 +105,39 @@ def aim(aim: Aim, unit: Unit) -> str:
     ('at most 0.25x Pipe', '99 %: at most 5.00 ms')
     """
 
-    def bound(number: float) -> str:
-        return f"{number:.3g}x {aim.against}" if aim.against else amount(number, unit)
+    return bounds(aim, unit, f" {aim.against}" if aim.against else "")
 
-    bounds = [
-        f"{word} {bound(number)}"
-        for word, number in (("at least", aim.at_least), ("at most", aim.at_most))
-        if number is not None
-    ]
-    return ("" if aim.quantile is None else f"{aim.quantile:.0%}: ".replace("%", " %")) + (
-        ", ".join(bounds)
-    )
+
+def bounds(aim: Aim, unit: Unit, of: str = "") -> str:
+    """Say within what ours has to be; *of* is said behind each ratio."""
+
+    def bound(number: float) -> str:
+        return f"{number:.3g}x{of}" if aim.against else amount(number, unit)
+
+    both = (("at least", aim.at_least), ("at most", aim.at_most))
+    said = ", ".join(f"{word} {bound(number)}" for word, number in both if number is not None)
+    return said if aim.quantile is None else f"{aim.quantile:.0%}: ".replace("%", " %") + said
+
+
+def bounds_by_interpreter(aims: Sequence[Aim], unit: Unit, of: str = "") -> str:
+    """Say an aim that may not be the same on every interpreter.
+
+    >>> from benchmarks.figure import Aim, PER_SECOND
+    >>> both = [Aim("Pipe", at_least=6, on="CPython"), Aim("Pipe", at_least=5, on="PyPy")]
+    >>> bounds_by_interpreter(both, PER_SECOND), bounds_by_interpreter([Aim("Pipe", 1)], PER_SECOND)
+    ('at least 6x (CPython), at least 5x (PyPy)', 'at most 1x')
+    """
+    return ", ".join(bounds(aim, unit, of) + (f" ({aim.on})" if aim.on else "") for aim in aims)
 
 
 def verdict(row: Row, aim: Aim) -> str:
     reached = row.reached(aim)
     return "not known" if reached is None else "yes" if reached else "no"
+
+
+def line(cells: Sequence[str]) -> str:
+    """Return a line of a table in a page."""
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
 def better(unit: Unit) -> str:
