@@ -147,25 +147,48 @@ def ran(tmp_path_factory: Any) -> tuple[Path, subprocess.CompletedProcess[str]]:
 
 SLOW = """
 import time
-from benchmarks.figure import LIMIT, OURS, SECONDS, Figure
+from benchmarks.figure import LIMIT, OURS, SECONDS, Aim, Figure
+
+turns = []
+
+def slow():
+    turns.append(float(len(turns)))
+    time.sleep(0.7)
+    return turns[-1]
 
 def figures(scale):
-    runners = {OURS: lambda: 1.0, "slow": lambda: time.sleep(1.1) or 4.0, LIMIT: lambda: 2.0}
-    return [Figure(id="slow", what="who is slow", unit=SECONDS, runners=runners)]
+    runners = {OURS: lambda: 1.0, "slow": slow, "named": slow, LIMIT: lambda: 2.0}
+    aims = [Aim("named", at_most=1)]
+    return [Figure(id="slow", what="who is slow", unit=SECONDS, runners=runners, aims=aims)]
 """
 
 
-def test_a_slow_peer_keeps_nobody_from_their_rounds(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("scale", "slow", "named"),
+    [
+        pytest.param("seconds=1, warms_up=False", [0.0], [0.0, 1.0, 2.0], id="more if named"),
+        pytest.param("seconds=0.2, warms_up=True", [0.0], [0.0], id="a long first turn counts"),
+        pytest.param("seconds=0.5, warms_up=True", [1.0], [1.0, 2.0, 3.0], id="a short does not"),
+    ],
+)
+def test_a_slow_peer_keeps_nobody_from_their_rounds(
+    scale: str, slow: list[float], named: list[float], tmp_path: Path
+) -> None:
     """A peer has turns until their time is up, and its ratio is of those rounds."""
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
     figure = tmp_path / "benchmarks" / "figure.py"
-    tiny = "seconds=0, fewest=1, most=1"
+    tiny = "seconds=0, fewest=1, most=1, warms_up=False"
     assert tiny in figure.read_text()
-    figure.write_text(figure.read_text().replace(tiny, "seconds=0.2, fewest=3, most=3"))
+    figure.write_text(figure.read_text().replace(tiny, f"{scale}, fewest=3, most=3"))
     (tmp_path / "benchmarks" / "slow.py").write_text(SLOW)
     ended = measure(tmp_path, "slow", "--json", "result.json")
     assert ended.returncode == 0, ended.stderr
-    assert rows(tmp_path)[0]["turns"] == {"ours": [1.0] * 3, "slow": [4.0], "limit": [2.0] * 3}
+    assert rows(tmp_path)[0]["turns"] == {
+        "ours": [1.0] * 3,
+        "slow": slow,
+        "named": named,
+        "limit": [2.0] * 3,
+    }
 
 
 class TestUnruly:
