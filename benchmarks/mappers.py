@@ -59,8 +59,11 @@ class Turn:
     @functools.cached_property
     def _expected(self) -> list[Any]:
         """The results; where few items differ, each of these is computed once."""
-        function = functools.lru_cache(maxsize=8)(self._function)
-        return [function(item) for item in self._items]
+        distinct = set(self._items)
+        if len(distinct) > len(self._items) // 10:
+            return [self._function(item) for item in self._items]
+        known = {item: self._function(item) for item in distinct}
+        return [known[item] for item in self._items]
 
 
 def bare_forks(function: Function, parts: Sequence[Sequence[Any]]) -> float:
