@@ -47,6 +47,12 @@
 
 #define SLICE_MS 100
 
+/* So long the end of a child is waited for before its messages, at least and at
+ * most; and so many children are not, after one for which that was in vain. */
+#define BRIEF_LEAST_NS INT64_C(2000000)
+#define BRIEF_LIMIT_NS INT64_C(5000000)
+#define BRIEF_SKIP_COUNT 15
+
 enum state { UNSPAWNED, SPAWNED, ENDED };
 
 struct sf_process {
@@ -62,6 +68,14 @@ struct sf_process {
     _Atomic uint32_t poll_count; /* threads that look at pidfd just now */
     _Atomic uint32_t released;
 };
+
+/* What the last children that were joined teach about the next: how long to
+ * wait for its end alone, and how many more not to. Of this process, and of no
+ * consequence but for time. */
+static struct {
+    _Atomic int64_t limit_ns;
+    _Atomic uint32_t skips;
+} brief = {BRIEF_LIMIT_NS, 1};
 
 /* -------------------------------------------------------------- lifeline */
 
@@ -436,6 +450,47 @@ int sf_process_wait(struct sf_process *process, int64_t deadline_ns, int *status
     if (rc == 0)
         *status = process->status;
     pthread_mutex_unlock(&process->lock);
+    return rc;
+}
+
+/* Is it worth trying again, after one that was not over in time? */
+static bool is_worth_trying(void)
+{
+    /* Relaxed, both: a statistic; two threads at once skip one more or less. */
+    uint32_t skips = atomic_load_explicit(&brief.skips, memory_order_relaxed);
+
+    if (skips > 0)
+        atomic_store_explicit(&brief.skips, skips - 1, memory_order_relaxed);
+    return skips == 0;
+}
+
+/* Twice what the last one took; if that was not enough the longest, and if
+ * neither that was, or the child has much to send, no wait for a while. */
+static void learn(int64_t limit_ns, int64_t took_ns, bool ended, bool much)
+{
+    bool in_vain = much || (!ended && limit_ns == BRIEF_LIMIT_NS);
+    int64_t next_ns = ended && 2 * took_ns < BRIEF_LIMIT_NS ? 2 * took_ns : BRIEF_LIMIT_NS;
+
+    /* Relaxed, both: statistics. */
+    atomic_store_explicit(&brief.limit_ns, next_ns > BRIEF_LEAST_NS ? next_ns : BRIEF_LEAST_NS,
+                          memory_order_relaxed);
+    atomic_store_explicit(&brief.skips, in_vain ? BRIEF_SKIP_COUNT : 0, memory_order_relaxed);
+}
+
+int sf_process_wait_briefly(struct sf_process *process, struct sf_channel *channel,
+                            int64_t deadline_ns, int *status)
+{
+    int64_t began_ns = sf_clock_now_ns();
+    /* Relaxed: a statistic. */
+    int64_t limit_ns = atomic_load_explicit(&brief.limit_ns, memory_order_relaxed);
+    int rc;
+
+    if (deadline_ns < began_ns + limit_ns || !is_worth_trying())
+        return sf_process_wait(process, SF_NOW, status);
+    rc = sf_process_wait(process, began_ns + limit_ns, status);
+    if (rc == 0 || rc == -EAGAIN)
+        learn(limit_ns, sf_clock_now_ns() - began_ns, rc == 0,
+              sf_channel_used(channel) > SF_MESSAGE_INLINE);
     return rc;
 }
 

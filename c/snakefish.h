@@ -67,6 +67,7 @@ SF_API int sf_clock_calibrate(int64_t duration_ns, double *ns_per_tick);
  * inherited it) the functions below return -ECHILD and change nothing, and
  * destroying it frees that process's copy only. */
 struct sf_process;
+struct sf_channel;
 
 /* Most processes of one family, the first one included, alive at a time. */
 #define SF_PROCESS_LIMIT 1024
@@ -122,6 +123,17 @@ SF_API int sf_process_spawn(struct sf_process *process, pid_t (*fork_function)(v
  *   -ENOMEM     the kernel has no memory to wait with; nothing has changed
  */
 SF_API int sf_process_wait(struct sf_process *process, int64_t deadline_ns, int *status);
+
+/* Wait for the end of a child that is likely to be near: some milliseconds at
+ * most, twice as long as the last one took. Its messages, which it sends to
+ * `channel`, do not end the wait: who waits for both is woken once by a child
+ * that sends little and ends. After a child that sent much, or was not over in
+ * time, the next ones are not waited for but looked at: they should be received
+ * from while they run.
+ *
+ * Returns as sf_process_wait, and -EAGAIN also when that time is over. */
+SF_API int sf_process_wait_briefly(struct sf_process *process, struct sf_channel *channel,
+                                   int64_t deadline_ns, int *status);
 
 /* 1 while the child runs (a stopped child runs), 0 once it has ended, reaped
  * or not; -EINVAL when it was never spawned; -EBADF and -ENOMEM as above. Reaps

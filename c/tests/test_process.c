@@ -108,6 +108,70 @@ static void all_threads_get_the_same_answer(void)
     CHECK_EQUAL(end_peer(process), 6);
 }
 
+/* ------------------------------------------------------------- brief waits */
+
+static void send_some(struct sf_channel *channel, size_t size)
+{
+    void *data = calloc(1, size);
+
+    CHECK_EQUAL(sf_channel_send(channel, 0, data, size, SF_NOW), 0);
+    free(data);
+}
+
+/* How many of `count` children that end at once were seen to end by a brief wait? */
+static int count_seen(struct sf_channel *channel, int count)
+{
+    int code = 3, seen = 0;
+
+    while (count-- > 0) {
+        struct sf_process *process = start_peer(exit_with, &code);
+        int status = 5, rc = sf_process_wait_briefly(process, channel, SF_FOREVER, &status);
+
+        seen += rc == 0;
+        CHECK_EQUAL(status, rc == 0 ? 3 : 5);
+        CHECK_EQUAL(end_peer(process), 3);
+    }
+    return seen;
+}
+
+static void a_brief_wait_ends_with_the_child_and_leaves_its_message(void)
+{
+    struct sf_channel *channel = make_channel(16 << 20);
+
+    send_some(channel, 10);
+    WAIT_UNTIL(count_seen(channel, 32) > 16);
+    CHECK(sf_channel_used(channel) > 0);
+    sf_channel_destroy(channel);
+}
+
+/* One of sixteen is waited for, and its wait is in vain. */
+static void after_a_child_that_sent_much_others_are_looked_at_only(void)
+{
+    struct sf_channel *channel = make_channel(16 << 20);
+
+    WAIT_UNTIL(count_seen(channel, 32) > 16);
+    send_some(channel, SF_MESSAGE_INLINE);
+    send_some(channel, 1);
+    count_seen(channel, 16);
+    WAIT_UNTIL(count_seen(channel, 32) < 16);
+    sf_channel_destroy(channel);
+}
+
+static void a_child_that_stays_is_waited_for_briefly_and_seldom(void)
+{
+    struct sf_process *process = start_peer(stay_forever, NULL);
+    struct sf_channel *channel = make_channel(16 << 20);
+    int64_t began_ns = sf_clock_now_ns();
+    int status;
+
+    for (int i = 0; i < 480; i++)
+        CHECK_EQUAL(sf_process_wait_briefly(process, channel, SF_FOREVER, &status), -EAGAIN);
+    CHECK(sf_clock_now_ns() - began_ns > 25 * 5 * MS);
+    CHECK(sf_clock_now_ns() - began_ns < 480 * 3 * MS);
+    sf_channel_destroy(channel);
+    kill_peer(process);
+}
+
 /* -------------------------------------------------------- before the spawn */
 
 static void a_child_that_was_not_spawned_has_nothing(void)
@@ -116,6 +180,7 @@ static void a_child_that_was_not_spawned_has_nothing(void)
     int status = 5;
 
     CHECK_EQUAL(sf_process_wait(process, SF_NOW, &status), -EINVAL);
+    CHECK_EQUAL(sf_process_wait_briefly(process, NULL, SF_FOREVER, &status), -EINVAL);
     CHECK_EQUAL(sf_process_is_alive(process), -EINVAL);
     CHECK_EQUAL(sf_process_kill(process, SIGKILL), -EINVAL);
     CHECK_EQUAL(sf_process_pid(process), -EINVAL);
@@ -569,6 +634,7 @@ static void use_a_handle_of_the_parent(void *process)
     int status = 5;
 
     CHECK_EQUAL(sf_process_wait(process, SF_NOW, &status), -ECHILD);
+    CHECK_EQUAL(sf_process_wait_briefly(process, NULL, SF_FOREVER, &status), -ECHILD);
     CHECK_EQUAL(sf_process_is_alive(process), -ECHILD);
     CHECK_EQUAL(sf_process_kill(process, SIGKILL), -ECHILD);
     CHECK_EQUAL(sf_process_pid(process), -ECHILD);
@@ -702,6 +768,9 @@ int main(void)
     RUN(waiting_ends_at_the_deadline);
     RUN(a_signal_ends_a_wait);
     RUN(all_threads_get_the_same_answer);
+    RUN(a_brief_wait_ends_with_the_child_and_leaves_its_message);
+    RUN(after_a_child_that_sent_much_others_are_looked_at_only);
+    RUN(a_child_that_stays_is_waited_for_briefly_and_seldom);
     RUN(a_child_that_was_not_spawned_has_nothing);
     RUN(a_handle_takes_no_descriptor_before_the_spawn);
     RUN(a_child_costs_one_descriptor);
