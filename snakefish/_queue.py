@@ -115,7 +115,7 @@ class MessageQueue:
     other threads of this process may serve it, and are waited for.
     """
 
-    __slots__ = ("_counts_self", "_handle", "_kept", "_lent", "_threads")
+    __slots__ = ("_counts_self", "_handle", "_kept", "_lent", "_threads", "handle")
 
     def __init__(
         self, capacity: int, *, shrink: bool = False, bound: bool = False, threads: bool = False
@@ -126,7 +126,7 @@ class MessageQueue:
         if code:
             raise failure("create", code)
         weight = _WEIGHT_OF_A_USERS if threads else _WEIGHT_OF_OUR_OWN
-        self._handle = ffi.gc(made[0], lib.sf_channel_destroy, size=weight)
+        self.handle = self._handle = ffi.gc(made[0], lib.sf_channel_destroy, size=weight)
         self._kept: list[tuple[int, Any, Any, int]] = []
         # Objects that C may be writing to, even between two calls, or that hold a message
         # which nobody has taken yet; by their address, and the buffer that was lent them.
