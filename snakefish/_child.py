@@ -37,6 +37,7 @@ import threading
 from _signal import set_wakeup_fd  # type: ignore[import-not-found]
 from _signal import signal as set_handler  # that of the module signal is slower: it makes enums
 from os import getpid
+from threading import get_native_id
 from typing import Any, Callable
 
 from snakefish import _fork_safety, _stacks
@@ -171,13 +172,19 @@ def _repairs(threaded: bool) -> list[Callable[[], None]]:
     repairs: list[Callable[[], None]] = []
     if threaded and threading.active_count() > 1:
         repairs += [functools.partial(_renew, *stream) for stream in _new_buffers()]
-    if threaded or _module_locks:
+    if threaded or _is_importing():
         repairs.append(_forget_imports)
     if threaded or "asyncio" in sys.modules:
         repairs.append(_forget_event_loop)
     if threaded or "multiprocessing.util" in sys.modules:
         repairs.append(_enter_multiprocessing)
     return repairs
+
+
+def _is_importing() -> bool:
+    """Whether a module is being imported; PyPy keeps the locks of those that were, for a while."""
+    locks = [reference() for reference in list(_module_locks.values())]
+    return any(lock is not None and lock.owner is not None for lock in locks)
 
 
 def _settle_in(process: ChildProcess, repairs: list[Callable[[], None]]) -> None:
@@ -191,7 +198,7 @@ def _settle_in(process: ChildProcess, repairs: list[Callable[[], None]]) -> None
         pass
     if _HAS_NATIVE_ID:  # and it is still that of the parent's
         thread: Any = threading._main_thread  # type: ignore[attr-defined]
-        thread._native_id = threading.get_native_id()
+        thread._native_id = get_native_id()
 
 
 def _renew(stream: io.TextIOWrapper, buffer: Any) -> None:
