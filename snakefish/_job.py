@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import sys
 from _thread import RLock
+from sys import _getframe
 from threading import TIMEOUT_MAX
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Callable
 
-from snakefish import _child
+from snakefish._child import spawn as _spawn
 from snakefish._clock import FOREVER, NOW, seconds_until
 from snakefish._codec import Received, encode
 from snakefish._errors import ChannelEndError, MisuseError, StartError
@@ -60,6 +60,9 @@ if TYPE_CHECKING:
 # Reserved for what a child sends; what does not fit waits for its parent.
 _CAPACITY = 64 << 30
 
+# What a child does, which returns its exit status, and what it reports if that fails.
+_Errand = tuple[Callable[[], int], Callable[[Outcome], None]]
+
 
 class Job:
     """A child process, its outcome and its merge."""
@@ -81,6 +84,7 @@ class Job:
         self._starting = RLock()
         self._advancing: FrameType | None = None
         self._is_merging = False
+        self._errand: _Errand | None = None  # kept: while the child runs each page costs two
 
     # ------------------------------------------------------------------ start
 
@@ -102,7 +106,12 @@ class Job:
             self.process.require(NEW)
             self._call = call or self._returns.begin()
             try:
-                self._fork(body, senders)
+                handle = self.process.create()
+                self._queue = MessageQueue(_CAPACITY, shrink=True, bound=True)
+                for queue in (self._queue, *senders):
+                    queue.bind(handle)
+                self._errand = self._work(body, self._queue.send)
+                _spawn(self.process, *self._errand)
             except BaseException as error:
                 self.process.abandon()
                 self._leave_call()
@@ -111,20 +120,8 @@ class Job:
                     raise StartError(f"cannot start {self.process}: {error}") from error
                 raise
 
-    def _fork(self, body: Callable[[], Outcome], senders: tuple[MessageQueue, ...]) -> None:
-        handle = self.process.create()
-        self._queue = MessageQueue(_CAPACITY, shrink=True, bound=True)
-        for queue in (self._queue, *senders):
-            queue.bind(handle)
-        send = self._queue.send
-        _child.spawn(
-            self.process,
-            self._work(body, send),
-            lambda outcome: send(outcome.tag, outcome.data, FOREVER),
-        )
-
-    def _work(self, body: Callable[[], Outcome], send: Callable[..., None]) -> Callable[[], int]:
-        """Return what does everything that the child is there for, and returns its exit status.
+    def _work(self, body: Callable[[], Outcome], send: Callable[..., None]) -> _Errand:
+        """Return everything that the child is there for.
 
         Bound here is what a child would have to look up.
         """
@@ -149,7 +146,10 @@ class Job:
                     send(tag, data, FOREVER)
             return status
 
-        return work
+        def report(outcome: Outcome) -> None:
+            send(outcome.tag, outcome.data, FOREVER)
+
+        return work, report
 
     @staticmethod
     def _became(
@@ -175,7 +175,7 @@ class Job:
         if not self._acquire(deadline):
             return False
         try:
-            return not self._is_interrupted() and self._advance(deadline, merge=False)
+            return not self._is_interrupted() and self._advance(deadline, False)
         finally:
             self._lock.release()
 
@@ -186,19 +186,21 @@ class Job:
             MisuseError: A signal handler wants to wait for what it interrupts.
             Whatever extract raised, or merge raises. It counts as joined then.
         """
-        self.process.require(*STARTED)
-        if self.process.state is JOINED and not self._is_merging:
-            return True
-        if not self._acquire(deadline):
+        process = self.process
+        if process.state is not RUNNING:  # else it is C that looks whose it is
+            process.require(*STARTED)
+            if process.state is JOINED and not self._is_merging:
+                return True
+        if not (self._lock.acquire(False) or self._acquire(deadline)):
             return False
         try:
-            if self.process.state is JOINED:
+            if process.state is JOINED:
                 return True
-            if self._is_interrupted():
+            if self._advancing is not None and self._is_interrupted():
                 if deadline == NOW:
                     return False
                 raise MisuseError(f"{self.process.name} is being joined by this very thread")
-            return self._advance(deadline, merge=True)
+            return self._advance(deadline, True)
         finally:
             self._lock.release()
 
@@ -209,6 +211,7 @@ class Job:
             warn_of(self.process.name, lost)
 
     def _acquire(self, deadline: int) -> bool:
+        self.process.require(*STARTED)  # in a child the lock may be held for ever
         return self._lock.acquire(timeout=min(seconds_until(deadline), TIMEOUT_MAX))
 
     def _is_interrupted(self) -> bool:
@@ -216,7 +219,7 @@ class Job:
 
         A flag would not do: an exception of a handler could leave it behind.
         """
-        frame = None if self._advancing is None else sys._getframe()
+        frame = None if self._advancing is None else _getframe()
         while frame is not None and frame is not self._advancing:
             frame = frame.f_back
         return frame is not None
@@ -224,8 +227,8 @@ class Job:
     def _advance(self, deadline: int, merge: bool) -> bool:
         """Collect, and *merge* if nobody has; False if *deadline* came first."""
         try:
-            self._advancing = sys._getframe()
-            if not self._collect(deadline):
+            self._advancing = _getframe()
+            if self.process.state is RUNNING and not self._collect(deadline):
                 return False
             if merge and self.process.state is ENDED:
                 self._merge()
@@ -234,10 +237,17 @@ class Job:
             self._advancing = None
 
     def _collect(self, deadline: int) -> bool:
-        if self.process.state is RUNNING:
-            if not (self._drain(deadline) and self.process.wait(deadline)):
-                return False
-            self.process.move(ENDED)
+        """Take in the end and the messages: in this order, if the end is near.
+
+        Each time that the parent wakes while the child lives costs both of them time. What is
+        large is received while it is sent.
+        """
+        assert self._queue is not None
+        process = self.process
+        has_ended = process.wait_briefly(self._queue.handle, deadline)
+        if not self._drain(deadline) or not (has_ended or process.wait(deadline)):
+            return False
+        process.move(ENDED)
         return True
 
     def _drain(self, deadline: int) -> bool:
@@ -323,7 +333,7 @@ class Job:
 
     def _finish(self) -> None:
         self.process.move(JOINED)
-        self._extracted = self._shared = None
+        self._extracted = self._shared = self._errand = None
         self._leave_call()
 
     def _leave_call(self) -> None:
@@ -371,7 +381,7 @@ class Job:
         with self._starting if self.process.is_owned() else contextlib.nullcontext():
             self.process.dispose()
         self._returns, self._merging, self._watch = NOTHING, None, None
-        self._outcome = self._extracted = self._shared = self._value = None
+        self._outcome = self._extracted = self._shared = self._value = self._errand = None
         self._leave_call()
         self._release_queue()
 

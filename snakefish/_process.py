@@ -41,8 +41,10 @@ _destroy = lib.sf_process_destroy
 _release = lib.sf_process_release
 _spawn = lib.sf_process_spawn
 _wait = lib.sf_process_wait
+_wait_briefly = lib.sf_process_wait_briefly
 _fork_hook = lib.sf_fork_hook
 _EINTR = -errno.EINTR
+_EAGAIN = -errno.EAGAIN
 _ECANCELED = -errno.ECANCELED
 _KILLED = -int(signal.SIGKILL)
 
@@ -111,6 +113,7 @@ class ChildProcess:
         self.pid: int | None = None
         self.state = NEW
         self._handle: Any = None
+        self._ending: Any = None  # where C tells the status
         self._status: int | None = None
         self._tally: _oom.Tally | None = None
         self.place: _stacks.Place | None = None  # where a child that crashes leaves its stack
@@ -166,6 +169,7 @@ class ChildProcess:
         if code:
             raise failure("create", code)
         self._handle = ffi.gc(made[0], _destroy)
+        self._ending = ffi.new("int *")
         return self._handle
 
     def spawn(self) -> int:
@@ -189,7 +193,9 @@ class ChildProcess:
                 unjoined.clear()
         elif code > 0:
             self.pid = code
-            self.move(RUNNING)
+            self.state = RUNNING  # `move` would check what was checked before the fork
+            if _accountable is not None:
+                self._account()
         else:
             raise _no_child(code)
         return code
@@ -208,15 +214,28 @@ class ChildProcess:
 
     def wait(self, deadline: int) -> bool:
         """Wait for the end and note the status; False if *deadline* came first."""
-        status = ffi.new("int *")
+        status = self._ending
         code = _EINTR
         while code == _EINTR:
             code = _wait(self._handle, deadline, status)
+        return self._has_ended(code)
+
+    def wait_briefly(self, channel: Any, deadline: int) -> bool:
+        """Wait for an end that may be near, whatever comes through *channel*; True if it came.
+
+        Raises:
+            MisuseError: It belongs to another process.
+        """
+        code = _wait_briefly(self._handle, channel, deadline, self._ending)
+        return code != _EINTR and self._has_ended(code)
+
+    def _has_ended(self, code: int) -> bool:
         if code == 0:
-            self._examine(status[0])
-        elif code == -errno.EAGAIN:
+            self._examine(self._ending[0])
+        elif code == _EAGAIN:
             return False
         elif code != -errno.ENODATA:
+            self.require(*STARTED)  # if it is another's, or disposed, that is what to say
             raise failure("wait", code)
         return True
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from snakefish._call import bound_call
 from snakefish._child import capture
-from snakefish._clock import NOW, deadline_after
+from snakefish._clock import FOREVER, NOW, deadline_after
 from snakefish._errors import WaitTimeoutError
 from snakefish._job import Job
 from snakefish._merging import Extract, Merge
@@ -101,7 +101,7 @@ class Thread(Resource):
         share: Share = None,
         on_error: OnError = "sequential",
     ) -> None:
-        self._call: Any = bound_call(f, args, kwargs)
+        self._body: Any = functools.partial(capture, bound_call(f, args, kwargs))
         caller = sys._getframe(1).f_globals
         plan = returns(f, extract, merge, share, on_error, caller)
         self._job = Job(name or f"Thread-{next(_numbers)}", plan)
@@ -116,7 +116,7 @@ class Thread(Resource):
             ForkSafetyWarning: Other threads run, and warnings are errors; it can
                 be started again.
         """
-        self._job.start(functools.partial(capture, self._call))
+        self._job.start(self._body)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the child has ended, then merge.
@@ -141,7 +141,8 @@ class Thread(Resource):
             Whatever *extract* raised or *merge* raises. It counts as joined then, and
             after the two above: nothing of the child is shared.
         """
-        if not self._job.join(deadline_after(timeout)):
+        deadline = FOREVER if timeout is None else deadline_after(timeout)
+        if not self._job.join(deadline):
             raise WaitTimeoutError(f"{self._job.process} has not ended within {timeout} seconds")
         self._job.warn_of_lost()
 
@@ -242,7 +243,7 @@ class Thread(Resource):
             Nothing.
         """
         self._job.dispose()
-        self._call = None
+        self._body = None
 
     def __repr__(self) -> str:
         return f"<snakefish.Thread {self._job.process}>"
