@@ -33,7 +33,6 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
-from snakefish._call import bound_call, is_generator_function
 from snakefish._child import capture
 from snakefish._clock import FOREVER, NOW, deadline_after
 from snakefish._codec import DECODERS, ENCODING, Received, decode, encode
@@ -54,6 +53,7 @@ from snakefish._process import STARTED, State
 from snakefish._queue import MessageQueue
 from snakefish._resource import Resource
 from snakefish._returns import returns
+from snakefish._signature import bound_call, is_generator_function
 
 if TYPE_CHECKING:
     from snakefish._sharing import OnError, Share

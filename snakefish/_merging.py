@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple
 
-from snakefish._call import check_arguments, layers
+from snakefish._call import layers
 from snakefish._codec import Received
 from snakefish._errors import RemoteError
 from snakefish._outcome import EXTRACTED, RAISED, Outcome, exception_of, raised, returned, value_of
@@ -75,6 +75,8 @@ def merging(
         return None
     if extract is None or merge is None:
         raise TypeError("extract and merge are given together or not at all")
+    from snakefish._signature import check_arguments  # which loads what others do not need
+
     check_arguments(extract, {})
     check_arguments(merge, {}, {})
     fallback = _globals_of(function, caller)

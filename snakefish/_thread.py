@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Callable
 
-from snakefish._call import bound_call
 from snakefish._child import capture
 from snakefish._clock import FOREVER, NOW, deadline_after
 from snakefish._errors import WaitTimeoutError
@@ -19,6 +18,7 @@ from snakefish._merging import Extract, Merge
 from snakefish._process import STARTED
 from snakefish._resource import Resource
 from snakefish._returns import returns
+from snakefish._signature import bound_call
 
 if TYPE_CHECKING:
     from snakefish._sharing import OnError, Share
