@@ -8,10 +8,13 @@ https://docs.kernel.org/admin-guide/cgroup-v2.html
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 TREES = "/sys/fs/cgroup"
 MEMBERSHIP = "/proc/self/cgroup"
+
+_PIECE = 8192
 
 
 class Place(NamedTuple):
@@ -46,9 +49,18 @@ def _groups(root: str, path: str) -> list[str]:
 
 
 def text(path: str) -> str:
-    """Return what a file of the kernel's says; nothing if it is not there."""
+    """Return what a file of the kernel's says; nothing if it is not there.
+
+    Each `map` reads a few, and a file object takes as long as all of that.
+    """
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        pieces = iter(lambda: os.read(descriptor, _PIECE), b"")
+        return b"".join(pieces).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)

@@ -23,6 +23,8 @@ def usable_cores() -> int:
 
 def _allowed_cores() -> int:
     """Return how many cores the affinity mask has; PyPy 3.9 has no sched_getaffinity."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
     for line in text("/proc/self/status").splitlines():
         name, _, mask = line.partition(":")
         if name == "Cpus_allowed":
