@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import io
 import os
 import signal
@@ -119,6 +120,16 @@ def ignore_interrupts() -> None:
 
 def _ignore(_number: int, _frame: object) -> None:
     """Handle a signal by doing nothing."""
+
+
+def spare_inherited() -> None:
+    """Let collections in this child leave alone what it has inherited.
+
+    CPython's write to every object, so they would copy the parent's heap. For children that
+    may make many objects: in others there is no collection.
+    """
+    if not _PYPY:
+        gc.freeze()
 
 
 # ------------------------------------------------------- the standard streams
