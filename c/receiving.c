@@ -75,15 +75,15 @@ static bool is_whole(const struct ring_frame *frame)
     return (frame->flags & RING_FIRST) && !(frame->flags & (RING_STREAM | RING_PAD | RING_ABORT));
 }
 
-/* Is there a message behind a whole one that `left` bytes have room for? */
-static bool peek_another(struct sf_channel *channel, const struct ring_frame *frame, uint64_t left,
-                         struct ring_frame *another)
+/* Go to the message behind a whole one, if there is one that `left` bytes have room for. */
+static bool peek_another(struct sf_channel *channel, struct ring_frame *frame, uint64_t left)
 {
-    int rc = ring_peek(&channel->ring, frame->next, another);
+    int rc;
 
-    while (rc == 1 && (another->flags & RING_PAD))
-        rc = ring_peek(&channel->ring, another->next, another);
-    return rc == 1 && is_whole(another) && another->total <= left;
+    do
+        rc = ring_peek(&channel->ring, frame->next, frame);
+    while (rc == 1 && (frame->flags & RING_PAD));
+    return rc == 1 && is_whole(frame) && frame->total <= left;
 }
 
 /* Take a message whose frames are all there, and those behind it, up to `most`,
@@ -91,26 +91,25 @@ static bool peek_another(struct sf_channel *channel, const struct ring_frame *fr
 static int64_t receive_whole(struct sf_channel *channel, struct sf_message *message, size_t most,
                              struct ring_frame *frame)
 {
-    struct ring_frame another = *frame;
-    uint64_t used = 0, total = frame->total;
+    uint64_t used = 0, total = frame->total, end = frame->next;
     size_t count = 0;
 
     if (total > SF_MESSAGE_INLINE)
         return -EBADMSG;
     do {
-        int tag = another.tag;
+        int tag = frame->tag;
 
-        total = another.total;
-        if (copy_whole(channel, message->small.memory + used, &another) < 0)
+        total = frame->total;
+        if (copy_whole(channel, message->small.memory + used, frame) < 0)
             break;
-        *frame = another;
+        end = frame->next;
         message->heads[count++] = (uint64_t)as_result(total, tag);
         used += total;
-    } while (count < most && peek_another(channel, frame, SF_MESSAGE_INLINE - used, &another));
+    } while (count < most && peek_another(channel, frame, SF_MESSAGE_INLINE - used));
     if (count == 0)
         return -EBADMSG;
     message->is_large = 0;
-    ring_consume(&channel->ring, frame->next);
+    ring_consume(&channel->ring, end);
     return (int64_t)count;
 }
 
