@@ -97,6 +97,7 @@ struct sf_channel {
     _Atomic uint32_t call_count; /* threads inside the functions below */
     _Atomic uint32_t released, counts_self;
     _Atomic uint32_t sends_not, receives_not; /* closed by this process */
+    _Atomic uint32_t impatient;               /* a sender waited for warm memory in vain */
 };
 
 /* Is a message of this size published at one stroke, or as a stream? */

@@ -61,9 +61,7 @@ static uint32_t bit_of(uint32_t slot)
 
 /* ------------------------------------------------------------------ spin */
 
-/* Some hundred nanoseconds between two looks: each takes the line that the
- * other side is about to write out of its cache. */
-static void pause_cpu(void)
+void park_pause(void)
 {
     for (int pause = 0; pause < 8; pause++) {
 #if defined(__x86_64__)
@@ -87,7 +85,7 @@ bool park_spin(struct park_place *place, bool (*ready)(void *), void *subject)
         for (int look = 0; look < 4; look++) {
             if (ready(subject))
                 return true;
-            pause_cpu();
+            park_pause();
         }
     } while (sf_clock_now_ns() < until_ns);
     return false;

@@ -38,6 +38,10 @@ struct park_watch {
     bool unborn; /* one is of a process not born yet, whose death would wake nobody */
 };
 
+/* Some hundred nanoseconds between two looks: each takes the line that the
+ * other side is about to write out of its cache. */
+void park_pause(void);
+
 /* Look for as long as has paid off lately. True when `ready` came true. */
 bool park_spin(struct park_place *place, bool (*ready)(void *), void *subject);
 

@@ -418,6 +418,14 @@ bool ring_may_have_room(const struct ring *ring, uint64_t wanted)
     return is_out_of_bounds(ring, used) || used + wanted <= ring->limit;
 }
 
+bool ring_reaches_segment(const struct ring *ring, uint64_t size)
+{
+    /* Relaxed: a hint; another sender may be about to move it. */
+    uint64_t tail = atomic_load_explicit(&ring->sender->tail, memory_order_relaxed);
+
+    return OFFSET_OF(tail) == 0 || OFFSET_OF(tail) + ring_cost(size) >= RING_SEGMENT_SIZE;
+}
+
 static int write_control(struct ring *ring, uint64_t *position, unsigned flags, uint64_t size)
 {
     uint64_t word = header(flags, 0, size);

@@ -103,6 +103,9 @@ int ring_room(struct ring *ring, uint64_t wanted, uint64_t *room);
 /* Is it worth asking again? For who waits for room, without the lock. */
 bool ring_may_have_room(const struct ring *ring, uint64_t wanted);
 
+/* May a message of `size` need another segment than the tail is in? */
+bool ring_reaches_segment(const struct ring *ring, uint64_t size);
+
 /* Write the next frame of a message at *position, with at most `most` bytes of
  * it, and move *position behind it. Nothing is visible before ring_publish.
  * Returns 0, -ENOBUFS when no segment is free, or -EBADMSG when there can be no

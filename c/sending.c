@@ -16,6 +16,7 @@
 
 #define AHEAD_SIZE (UINT64_C(1) << 20) /* stream this far ahead on cold memory */
 #define PATIENCE_NS 50000              /* what touching a cold segment costs */
+#define PACED_FROM 1024                /* a segment of smaller messages outlasts that patience */
 #define MORE 1                         /* of try_send: a piece was sent, and more is to be sent */
 #define NO_TAG (-1)                    /* of several messages, which are no stream's */
 
@@ -220,24 +221,27 @@ static bool is_warm_or_read(struct sf_channel *channel)
     return ring_is_warm(&channel->ring) || ring_used(&channel->ring) < AHEAD_SIZE;
 }
 
-/* A stream well ahead of its receiver waits a little for a segment to be
- * recycled rather than touch a new one; not twice in vain. */
-static void pace(struct sf_channel *channel, bool *patient)
+/* Who is well ahead of the receivers and needs another segment waits a little
+ * for one to be recycled rather than touch a new one; not twice in vain. */
+static void pace(struct sf_channel *channel)
 {
     int64_t until_ns;
 
+    /* Relaxed, all: a hint, of threads that may send at the same time. */
     if (is_warm_or_read(channel)) {
-        *patient = true;
+        atomic_store_explicit(&channel->impatient, 0, memory_order_relaxed);
         return;
     }
-    if (!*patient || !channel_is_elsewhere(&channel->region->receiving.cpu))
+    if (atomic_load_explicit(&channel->impatient, memory_order_relaxed) ||
+        !channel_is_elsewhere(&channel->region->receiving.cpu))
         return;
     until_ns = sf_clock_now_ns() + PATIENCE_NS;
     do {
+        park_pause();
         if (is_warm_or_read(channel))
             return;
     } while (sf_clock_now_ns() < until_ns);
-    *patient = false;
+    atomic_store_explicit(&channel->impatient, 1, memory_order_relaxed);
 }
 
 static int wait_for_space(struct sf_channel *channel, const struct load *load, int64_t deadline_ns)
@@ -262,9 +266,11 @@ static int wait_for_space(struct sf_channel *channel, const struct load *load, i
 static int send_load(struct sf_channel *channel, const struct load *load, int64_t deadline_ns)
 {
     int64_t slice_end_ns = 0;
-    bool patient = true;
     int rc;
 
+    if (load->message.total >= PACED_FROM &&
+        ring_reaches_segment(&channel->ring, load->message.total))
+        pace(channel);
     for (;;) {
         rc = attempt_send(channel, load, deadline_ns);
         if (rc >= 0)
@@ -274,7 +280,7 @@ static int send_load(struct sf_channel *channel, const struct load *load, int64_
             if (rc < 0)
                 break;
         } else if (rc == MORE) {
-            pace(channel, &patient);
+            pace(channel);
         } else {
             break;
         }
