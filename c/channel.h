@@ -67,6 +67,7 @@ struct incoming {
     struct message_run run;
     uint64_t total, received;
     bool active;
+    _Atomic uint32_t streak; /* messages since one had to be waited for; a hint */
 };
 
 /* What a sender that is not to run too far ahead has sent. Of its one thread. */
@@ -268,6 +269,7 @@ struct waiting {
     _Atomic uint32_t *peer_cpu;
     bool for_senders; /* whose deaths end the waiting */
     uint64_t need;    /* room to wait for, or a position of the head */
+    uint32_t streak;  /* messages received since the last one that was waited for */
     pid_t thread;     /* this one, if it has a stream under way */
 };
 

@@ -91,6 +91,7 @@ static bool peek_another(struct sf_channel *channel, struct ring_frame *frame, u
 static int64_t receive_whole(struct sf_channel *channel, struct sf_message *message, size_t most,
                              struct ring_frame *frame)
 {
+    _Atomic uint32_t *streak = &channel->incoming.streak;
     uint64_t used = 0, total = frame->total, end = frame->next;
     size_t count = 0;
 
@@ -109,6 +110,10 @@ static int64_t receive_whole(struct sf_channel *channel, struct sf_message *mess
     if (count == 0)
         return -EBADMSG;
     message->is_large = 0;
+    /* Relaxed: a hint; the lock orders receivers. */
+    atomic_store_explicit(streak,
+                          atomic_load_explicit(streak, memory_order_relaxed) + (uint32_t)count,
+                          memory_order_relaxed);
     ring_consume(&channel->ring, end);
     return (int64_t)count;
 }
@@ -260,6 +265,8 @@ static int wait_for_data(struct sf_channel *channel, int64_t deadline_ns)
         return confirm_end(channel, deadline_ns);
     if (deadline_ns <= SF_NOW || deadline_ns <= sf_clock_now_ns())
         return look_instead_of_waiting(channel);
+    /* Relaxed: a hint. */
+    waiting.streak = atomic_exchange_explicit(&channel->incoming.streak, 0, memory_order_relaxed);
     return channel_wait(&waiting, deadline_ns);
 }
 

@@ -8,6 +8,8 @@
 #define _GNU_SOURCE
 #include "channel.h"
 
+#define DISTANCE_PAUSES 32 /* some 10 µs */
+
 /* Both look for waiters first: the other side's words are in its processor's
  * cache, and a message costs twice as much when they are fetched each time. */
 
@@ -109,6 +111,17 @@ static int reason_to_stay_up(struct waiting *waiting, struct park_watch *watched
     return 0;
 }
 
+/* A receiver at the heels of a sender takes each line of memory out of the
+ * sender's cache while it is being written. So behind messages that did not have
+ * to be waited for, one pause is made for each of them before the first look. A
+ * pause is as long as a few messages of the fastest senders take; behind slower
+ * ones fewer come than there were pauses, and soon there are none. */
+static void keep_distance(const struct waiting *waiting)
+{
+    for (uint32_t pause = 1; pause < waiting->streak && pause < DISTANCE_PAUSES; pause++)
+        park_pause();
+}
+
 static int sleep_unless(struct waiting *waiting, struct park_watch *watched, int64_t deadline_ns)
 {
     uint32_t slot = LIVENESS_SLOT_OF(liveness_self());
@@ -116,9 +129,11 @@ static int sleep_unless(struct waiting *waiting, struct park_watch *watched, int
     uint32_t sequence;
     int rc;
 
-    if (channel_is_elsewhere(waiting->peer_cpu) &&
-        park_spin(waiting->place, waiting->ready, waiting))
-        return 1;
+    if (channel_is_elsewhere(waiting->peer_cpu)) {
+        keep_distance(waiting);
+        if (park_spin(waiting->place, waiting->ready, waiting))
+            return 1;
+    }
     sequence = park_prepare(waiting->word, waiting->place, slot);
     rc = reason_to_stay_up(waiting, watched);
     if (rc == 0)
