@@ -217,7 +217,10 @@ channel of 64 bytes
             The same as `receive_pyobj`, otherwise.
         """
         try:
-            data: bytes = self._receive(block, timeout, _BYTES_DECODERS)
+            if block and timeout is None:
+                data: bytes = self._queue.receive_object(FOREVER, _BYTES_DECODERS)
+            else:
+                data = self._receive(block, timeout, _BYTES_DECODERS)
         except UnwantedMessageError as error:
             raise TypeError(*error.args) from None
         return data

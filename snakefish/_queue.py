@@ -299,7 +299,9 @@ class MessageQueue:
             code = _receive(self._handle, loan.message, deadline)
             if 0 <= code < _INLINE_CODES:
                 kind = code & ENCODING
-                obj = decoders[kind](loan.view if kind < FIRST_SIZED else loan.view[: code >> 8])
+                obj = loan.view if kind < FIRST_SIZED else loan.view[: code >> 8]
+                if kind != BYTES:  # which they are by now
+                    obj = decoders[kind](obj)
                 loan.taken += 1
                 # Not by a call: after one Python looks for signals, and what a
                 # handler raises would take the object along.
