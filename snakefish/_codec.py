@@ -17,7 +17,8 @@ where they arrive.
 PyPy's pickle is an order of magnitude slower than its marshal, which however
 forgets that two references led to one object. There, a value of plain builtin
 containers none of which occurs twice is marshalled: it comes back the same. And a
-list that PyPy keeps as machine numbers, in one piece, is copied as that piece.
+list that PyPy keeps as machine numbers, in one piece, is copied as that piece. On
+CPython a look into more than a flat tuple or list would take longer than it saves.
 """
 
 from __future__ import annotations
@@ -158,6 +159,13 @@ def _encode_container(obj: Any) -> tuple[int, Payload] | None:
 
 
 _LEAVES = _SCALARS | {complex, str, bytes}
+_are_leaves = _LEAVES.issuperset
+
+
+def _encode_few(obj: Any) -> tuple[int, Payload] | None:
+    if len(obj) <= _FEW and _are_leaves(map(type, obj)):
+        return MARSHAL, _marshalled(obj, _WITHOUT_MEMORY)
+    return None
 
 
 def _count_plain(obj: Any) -> int:
@@ -214,6 +222,8 @@ if sys.implementation.name == "pypy":
     from __pypy__ import strategy as _strategy  # type: ignore[import-not-found]
 
     _ENCODERS.update({list: _encode_list, tuple: _encode_container, dict: _encode_container})
+else:
+    _ENCODERS.update({list: _encode_few, tuple: _encode_few})
 
 # ------------------------------------------------------------------- decoding
 

@@ -312,10 +312,22 @@ class TestShortWays:
         rest = bytes(100) if tag & _codec.ENCODING < _codec.FIRST_SIZED else b""
         assert _codec.decode(tag, b"".join([data, rest])) == value
 
+    @pytest.mark.parametrize("value", [(), (7, 2.5, "text"), [None, b"x"]], ids=repr)
+    def test_a_few_plain_values_are_not_pickled(self, value: Any) -> None:
+        """A short flat tuple or list skips pickle."""
+        assert _codec.encode(value)[0] != _codec.PICKLE
+
+    @pytest.mark.parametrize("value", [(SubInt(1),), [SubStr("a"), 1], (1, object), Point(1, 2)])
+    def test_what_holds_anything_else_is_pickled(self, value: Any) -> None:
+        """Marshal would forget or refuse a class."""
+        assert _codec.encode(value)[0] == _codec.PICKLE
+        assert there_and_back(value) == value
+
     @pytest.mark.skipif(platform.python_implementation() != "CPython", reason="PyPy has marshal")
-    def test_marshal_is_not_used_on_cpython(self) -> None:
-        """Where pickle is fast, containers are pickled."""
-        assert _codec.encode([1, 2])[0] == _codec.PICKLE
+    @pytest.mark.parametrize("value", [{"a": 1}, (1, (2,)), [[]], list(range(33))], ids=repr)
+    def test_on_cpython_other_containers_are_pickled(self, value: Any) -> None:
+        """Where pickle is fast, there is no long look into a value."""
+        assert _codec.encode(value)[0] == _codec.PICKLE
 
 
 def random_value(dice: random.Random, depth: int) -> Any:
