@@ -55,9 +55,10 @@ _TAIL = struct.Struct("<qq")
 _ALIGNMENT = 64
 
 # The last version of marshal's format that looks for no value that it met before. For a few values
-# that takes longer than writing them again; of many, all may be one long string.
+# that takes longer than writing them again; of many, or if they are long, all may be one string.
 _WITHOUT_MEMORY = 2
 _FEW = 32
+_SHORT = 4096
 
 _SCALARS = frozenset({type(None), bool, int, float})
 _marshalled: Callable[[Any, int], bytes] = marshal.dumps
@@ -153,18 +154,24 @@ def _encode_container(obj: Any) -> tuple[int, Payload] | None:
     if count < 0:
         return None
     try:
-        return MARSHAL, _marshalled(obj, _WITHOUT_MEMORY if count <= _FEW else marshal.version)
+        if count <= _FEW:
+            data = _marshalled(obj, _WITHOUT_MEMORY)
+            if len(data) <= _SHORT:
+                return MARSHAL, data
+        return MARSHAL, _marshalled(obj, marshal.version)
     except ValueError:  # nested too deeply, or changed by another thread
         return None
 
 
 _LEAVES = _SCALARS | {complex, str, bytes}
-_are_leaves = _LEAVES.issuperset
+_are_short_leaves = (_LEAVES - {bytes}).issuperset  # bytes may be large, and the same ones
 
 
 def _encode_few(obj: Any) -> tuple[int, Payload] | None:
-    if len(obj) <= _FEW and _are_leaves(map(type, obj)):
-        return MARSHAL, _marshalled(obj, _WITHOUT_MEMORY)
+    if len(obj) <= _FEW and _are_short_leaves(map(type, obj)):
+        data = _marshalled(obj, _WITHOUT_MEMORY)
+        if len(data) <= _SHORT:
+            return MARSHAL, data
     return None
 
 

@@ -312,10 +312,17 @@ class TestShortWays:
         rest = bytes(100) if tag & _codec.ENCODING < _codec.FIRST_SIZED else b""
         assert _codec.decode(tag, b"".join([data, rest])) == value
 
-    @pytest.mark.parametrize("value", [(), (7, 2.5, "text"), [None, b"x"]], ids=repr)
+    @pytest.mark.parametrize("value", [(), (7, 2.5, "text"), [None, True]], ids=repr)
     def test_a_few_plain_values_are_not_pickled(self, value: Any) -> None:
         """A short flat tuple or list skips pickle."""
         assert _codec.encode(value)[0] != _codec.PICKLE
+
+    @pytest.mark.parametrize("text", ["x" * 10**6, b"x" * 10**6], ids=type)
+    def test_what_is_there_many_times_is_sent_once(self, text: Any) -> None:
+        """Few values may be long, and one."""
+        value = [text] * 32
+        assert len(_codec.encode(value)[1]) < 2 * 10**6
+        assert there_and_back(value) == value
 
     @pytest.mark.parametrize("value", [(SubInt(1),), [SubStr("a"), 1], (1, object), Point(1, 2)])
     def test_what_holds_anything_else_is_pickled(self, value: Any) -> None:
