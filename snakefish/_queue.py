@@ -115,7 +115,7 @@ class MessageQueue:
     other threads of this process may serve it, and are waited for.
     """
 
-    __slots__ = ("_counts_self", "_handle", "_kept", "_lent", "_threads", "handle")
+    __slots__ = ("_counts_self", "_kept", "_lent", "_threads", "handle")
 
     def __init__(
         self, capacity: int, *, shrink: bool = False, bound: bool = False, threads: bool = False
@@ -126,7 +126,7 @@ class MessageQueue:
         if code:
             raise failure("create", code)
         weight = _WEIGHT_OF_A_USERS if threads else _WEIGHT_OF_OUR_OWN
-        self.handle = self._handle = ffi.gc(made[0], lib.sf_channel_destroy, size=weight)
+        self.handle = ffi.gc(made[0], lib.sf_channel_destroy, size=weight)
         self._kept: list[tuple[int, Any, Any, int]] = []
         # Objects that C may be writing to, even between two calls, or that hold a message
         # which nobody has taken yet; by their address, and the buffer that was lent them.
@@ -136,7 +136,7 @@ class MessageQueue:
 
     def bind(self, process: Any) -> None:
         """Name *process*, a handle not yet spawned, as a sender."""
-        code = lib.sf_channel_bind_sender(self._handle, process)
+        code = lib.sf_channel_bind_sender(self.handle, process)
         if code:
             raise failure("create", code)
 
@@ -153,11 +153,11 @@ class MessageQueue:
             self._send_parts(tag, data, deadline)
             return
         try:
-            code = _send(self._handle, tag, data, len(data), deadline)
+            code = _send(self.handle, tag, data, len(data), deadline)
             if code:
                 code = self._persist(code, _send, tag, data, len(data), deadline)
         except BaseException:
-            lib.sf_channel_cancel(self._handle)
+            lib.sf_channel_cancel(self.handle)
             raise
         if code:
             raise failure("send", code, size=len(data), capacity=self.capacity)
@@ -178,7 +178,7 @@ class MessageQueue:
         try:
             code = self._persist(_EINTR, lib.sf_channel_send_parts, tag, *arguments, deadline)
         except BaseException:
-            lib.sf_channel_cancel(self._handle)
+            lib.sf_channel_cancel(self.handle)
             raise
         if code:
             raise failure("send", code, size=sum(sizes), capacity=self.capacity)
@@ -216,11 +216,11 @@ class MessageQueue:
         data = b"".join(parts)
         arguments = data, ffi.new("uint64_t[]", heads), len(heads)
         try:
-            code = _send_many(self._handle, *arguments, deadline)
+            code = _send_many(self.handle, *arguments, deadline)
             if code:
                 code = self._persist(code, _send_many, *arguments, deadline)
         except BaseException:
-            lib.sf_channel_cancel(self._handle)
+            lib.sf_channel_cancel(self.handle)
             raise
         if code:
             raise failure("send", code, size=len(data), capacity=self.capacity)
@@ -234,7 +234,7 @@ class MessageQueue:
             ChannelFullError: Too many wait until the deadline.
             ChannelBrokenError: It is closed.
         """
-        code = _pace(self._handle, min(ahead, _FURTHEST), deadline)
+        code = _pace(self.handle, min(ahead, _FURTHEST), deadline)
         if code < 0:
             code = self._persist(code, _pace, min(ahead, _FURTHEST), deadline)
         if code < 0:
@@ -264,7 +264,7 @@ class MessageQueue:
         received = None
         code = _EAGAIN
         try:
-            code = _receive(self._handle, loan.message, deadline)
+            code = _receive(self.handle, loan.message, deadline)
             if 0 <= code < _INLINE_CODES:
                 received = code & 255, loan.view[: code >> 8]
                 loan.taken += 1
@@ -296,7 +296,7 @@ class MessageQueue:
             loan = _Buffer()
         code = _EAGAIN
         try:
-            code = _receive(self._handle, loan.message, deadline)
+            code = _receive(self.handle, loan.message, deadline)
             if 0 <= code < _INLINE_CODES:
                 kind = code & ENCODING
                 obj = loan.view if kind < FIRST_SIZED else loan.view[: code >> 8]
@@ -357,7 +357,7 @@ class MessageQueue:
         messages: list[tuple[int, Received]] = []
         arguments = loan.message, min(limit, _MOST), deadline
         try:
-            code = _receive_many(self._handle, *arguments)
+            code = _receive_many(self.handle, *arguments)
             code = self._final(code, loan, False, _receive_many, *arguments)
             if code > 0:
                 messages = self._cut(loan, code)
@@ -424,7 +424,7 @@ class MessageQueue:
             if code != _EFBIG:
                 return code
             self._lend(loan)
-            code = call(self._handle, *arguments)
+            code = call(self.handle, *arguments)
 
     def _lend(self, loan: _Buffer) -> None:
         """Make the object that the large message at hand is to become, or to lie in."""
@@ -546,31 +546,31 @@ class MessageQueue:
                 counted = True
             else:
                 return code
-            code = call(self._handle, *arguments)
+            code = call(self.handle, *arguments)
 
     def _count_threads(self) -> bool:
         """Tell C whether other threads of this process may serve the queue."""
         self._counts_self = threading.active_count() > 1
-        lib.sf_channel_count_self(self._handle, self._counts_self)
+        lib.sf_channel_count_self(self.handle, self._counts_self)
         return self._counts_self
 
     # ---------------------------------------------------------------- the end
 
     def close(self) -> None:
         """Close the queue for everybody; what is in it can still be received."""
-        _check_close(lib.sf_channel_close(self._handle))
+        _check_close(lib.sf_channel_close(self.handle))
 
     def close_send(self) -> None:
         """Promise that this process will not send any more."""
-        _check_close(lib.sf_channel_close_send(self._handle))
+        _check_close(lib.sf_channel_close_send(self.handle))
 
     def close_receive(self) -> None:
         """Promise that this process will not receive any more."""
-        _check_close(lib.sf_channel_close_receive(self._handle))
+        _check_close(lib.sf_channel_close_receive(self.handle))
 
     def release(self) -> None:
         """Leave the queue and unmap it in this process; any number of times."""
-        lib.sf_channel_release(self._handle)
+        lib.sf_channel_release(self.handle)
         self._kept.clear()
 
     # ------------------------------------------------------------------ sizes
@@ -578,17 +578,17 @@ class MessageQueue:
     @property
     def capacity(self) -> int:
         """How many bytes may wait."""
-        return lib.sf_channel_capacity(self._handle)
+        return lib.sf_channel_capacity(self.handle)
 
     @property
     def used(self) -> int:
         """How many bytes wait now, headers included."""
-        return lib.sf_channel_used(self._handle)
+        return lib.sf_channel_used(self.handle)
 
     @property
     def committed(self) -> int:
         """How much memory the queue occupies, in bytes."""
-        return lib.sf_channel_committed(self._handle)
+        return lib.sf_channel_committed(self.handle)
 
 
 def _check_close(code: int) -> None:
