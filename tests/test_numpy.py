@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import pytest
+from scenario import output_of
 
 import snakefish
 from snakefish import Channel, Generator, Thread
@@ -154,12 +155,19 @@ class TestMemory:
 
     def test_dropped_arrays_do_not_pile_up(self) -> None:
         """Nobody has to collect: PyPy's collector hears of the memory."""
-        array = numpy.zeros(LARGE)
-        through(array)
-        before = memory("VmRSS")
-        for _ in range(80):
-            through(array)
-        assert memory("VmRSS") < before + 40 * array.nbytes
+        small_nursery = {"PYPY_GC_NURSERY": "4M"}  # or the collector begins when 2 GB are there
+        source = f"""
+            import numpy
+            array = numpy.zeros({LARGE})
+            with Channel() as channel:
+                for _ in range(160):
+                    channel.send_pyobj(array)
+                    channel.receive_pyobj()
+            with open("/proc/self/status") as lines:
+                kilobytes = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+            say(kilobytes[0] << 10 < 80 * array.nbytes)
+            """
+        assert output_of(source, environment=small_nursery) == ["True"]
 
     def test_peak_of_a_result_is_the_result(self) -> None:
         """No second copy of it is made in the parent, not even for a moment."""
