@@ -15,8 +15,10 @@ forgets the event loop that its parent was running. What multiprocessing would d
 child of its own is done here as well, at both ends: with only one of the two a
 `multiprocessing.Queue` silently loses what was put in it.
 
-The parent's atexit functions do not run, and nothing is collected: a full
-collection would copy most of the inherited heap.
+The parent's atexit functions do not run, and nothing that was inherited is collected:
+that would copy most of the heap, and what is garbage of the parent's is for it to
+finalize. CPython's collector writes to each object that it looks at, so it is told to
+leave those alone.
 
 What takes the time of a short child is pages. CPython counts references in the objects, so
 to call a function or to look an attribute up writes to it, and each page that is
@@ -54,6 +56,8 @@ _PYPY = sys.implementation.name == "pypy"
 _HAS_NATIVE_ID = hasattr(threading.Thread, "_set_native_id")
 
 _exiting = lib.sf_process_exiting
+
+_freeze = getattr(gc, "freeze", None)  # PyPy has none
 
 _module_locks: dict[str, Any] = sys.modules["_frozen_importlib"]._module_locks
 
@@ -120,16 +124,6 @@ def ignore_interrupts() -> None:
 
 def _ignore(_number: int, _frame: object) -> None:
     """Handle a signal by doing nothing."""
-
-
-def spare_inherited() -> None:
-    """Let collections in this child leave alone what it has inherited.
-
-    CPython's write to every object, so they would copy the parent's heap. For children that
-    may make many objects: in others there is no collection.
-    """
-    if not _PYPY:
-        gc.freeze()
 
 
 # ------------------------------------------------------- the standard streams
@@ -199,6 +193,8 @@ def _is_importing() -> bool:
 
 
 def _settle_in(process: ChildProcess, repairs: list[Callable[[], None]]) -> None:
+    if _freeze is not None:
+        _freeze()
     if process.place is not None:
         _stacks.settle_in(process.place)
     for repair in repairs:

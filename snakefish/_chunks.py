@@ -14,7 +14,7 @@ import select
 from collections.abc import Sequence
 from typing import Any
 
-from snakefish._child import capture, spare_inherited
+from snakefish._child import capture
 from snakefish._clock import NOW, has_passed
 from snakefish._errors import WaitTimeoutError
 from snakefish._job import Job
@@ -153,7 +153,6 @@ def _name(chunk: range) -> str:
 
 
 def _values(task: Task, items: Sequence[Any]) -> list[Any]:
-    spare_inherited()  # and what was remembered of shared variables
     values: list[Any] = []
     task.do(items, values)
     return values

@@ -173,7 +173,6 @@ class _Crew:
 
     def _work(self, number: int) -> int:
         """Do items until there are no more, then say what of it will be lost."""
-        _child.spare_inherited()
         if self._watch is not None:
             self._watch.begin()
         self._do_items(number)

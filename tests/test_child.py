@@ -453,6 +453,42 @@ class TestLeaving:
             thread.dispose()
 
 
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="PyPy's collections write little")
+class TestCollection:
+    """What garbage collections in a child go through."""
+
+    def test_leaves_alone_what_was_inherited(self, way: Any) -> None:
+        """A collection in a child does not touch the parent's objects, not even its garbage."""
+        knot = Knot()
+        inherited = weakref.ref(knot)
+        gc.disable()
+        try:
+            del knot
+            is_gone = way(lambda: (gc.collect(), inherited() is None)[1])
+        finally:
+            gc.enable()
+        assert not is_gone
+
+    def test_takes_what_the_child_itself_left_behind(self, way: Any) -> None:
+        """A cycle that f made is collected in the child as anywhere."""
+
+        def knot_is_collected() -> bool:
+            knot = Knot()
+            own = weakref.ref(knot)
+            del knot
+            gc.collect()
+            return own() is None
+
+        assert way(knot_is_collected)
+
+
+class Knot:
+    """Refers to itself, so only a collection can free it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
 class TestWarningsAsErrors:
     """Python's -W error."""
 

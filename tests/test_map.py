@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 import pickle
@@ -15,7 +14,6 @@ import signal
 import sys
 import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -388,42 +386,6 @@ def small_group() -> Iterator[str]:
         yield group
     finally:
         os.rmdir(group)
-
-
-@pytest.mark.skipif(sys.implementation.name != "cpython", reason="PyPy's collections write little")
-class TestCollection:
-    """What garbage collections in the children go through."""
-
-    def test_leaves_alone_what_was_inherited(self, way: Any) -> None:
-        """A collection in a child does not touch the parent's objects, not even its garbage."""
-        knot = Knot()
-        inherited = weakref.ref(knot)
-        gc.disable()
-        try:
-            del knot
-            gone = snakefish.map(lambda n: (gc.collect(), inherited() is None)[1], range(4), **way)
-        finally:
-            gc.enable()
-        assert gone == [False] * 4
-
-    def test_takes_what_the_child_itself_left_behind(self, way: Any) -> None:
-        """A cycle that f made is collected in the child as anywhere."""
-
-        def knot_is_collected(n: int) -> bool:
-            knot = Knot()
-            own = weakref.ref(knot)
-            del knot
-            gc.collect()
-            return own() is None
-
-        assert snakefish.map(knot_is_collected, range(4), **way) == [True] * 4
-
-
-class Knot:
-    """Refers to itself, so only a collection can free it."""
-
-    def __init__(self) -> None:
-        self.itself = self
 
 
 class TestMerging:
