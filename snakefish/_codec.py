@@ -151,8 +151,11 @@ def _rebuilt_view(form: str, shape: tuple[int, ...], buffer: Any) -> memoryview:
 
 def _encode_container(obj: Any) -> tuple[int, Payload] | None:
     count = _count_plain(obj)
-    if count < 0:
-        return None
+    return None if count < 0 else _encode_plain(obj, count)
+
+
+def _encode_plain(obj: Any, count: int) -> tuple[int, Payload] | None:
+    """Marshal what was found to have *count* values inside, all of them plain."""
     try:
         if count <= _FEW:
             data = _marshalled(obj, _WITHOUT_MEMORY)
@@ -169,9 +172,7 @@ _are_short_leaves = (_LEAVES - {bytes}).issuperset  # bytes may be large, and th
 
 def _encode_few(obj: Any) -> tuple[int, Payload] | None:
     if len(obj) <= _FEW and _are_short_leaves(map(type, obj)):
-        data = _marshalled(obj, _WITHOUT_MEMORY)
-        if len(data) <= _SHORT:
-            return MARSHAL, data
+        return _encode_plain(obj, len(obj))
     return None
 
 

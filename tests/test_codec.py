@@ -11,6 +11,7 @@ import math
 import pickle
 import platform
 import random
+import sys
 from typing import Any, NamedTuple, NoReturn
 
 import pytest
@@ -316,6 +317,23 @@ class TestShortWays:
     def test_a_few_plain_values_are_not_pickled(self, value: Any) -> None:
         """A short flat tuple or list skips pickle."""
         assert _codec.encode(value)[0] != _codec.PICKLE
+
+    def test_what_another_thread_changes_meanwhile_is_pickled(self) -> None:
+        """Between the look into a list and its encoding something else may come into it."""
+        value: list[Any] = [1, "text"]
+
+        def intrude(frame: Any, event: str, _argument: Any) -> None:
+            if event == "call" and frame.f_code.co_name == "_encode_plain":
+                sys.setprofile(None)
+                value.append(Point(1, 2))
+
+        sys.setprofile(intrude)
+        try:
+            tag, data = _codec.encode(value)
+        finally:
+            sys.setprofile(None)
+        assert tag == _codec.PICKLE
+        assert _codec.decode(tag, data) == [1, "text", Point(1, 2)]
 
     @pytest.mark.parametrize("text", ["x" * 10**6, b"x" * 10**6], ids=type)
     def test_what_is_there_many_times_is_sent_once(self, text: Any) -> None:
