@@ -461,9 +461,8 @@ class MessageQueue:
         if lent is not None:
             return tag, lent[0]
         if _is_in_place(code):
-            # The "destructor" only holds on to the message while its bytes are in use. The size
-            # tells PyPy's garbage collector what there is to gain.
-            held = ffi.gc(data, lambda _: message, size=size)
+            # The "destructor" only holds on to the message while its bytes are in use.
+            held = ffi.gc(data, lambda _: message)
             return tag, memoryview(ffi.buffer(held, size))
         return tag, ffi.buffer(data, size)[:]
 
